@@ -1,0 +1,191 @@
+"""Projected search for the perturbation that makes a top-k set drift most, label kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attacks.ball import project, random_start
+from attacks.explain import Explain, Margin
+from attacks.topk import Boundary, Mass, overlap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search found for each image.
+
+    Attributes
+    ----------
+    delta
+        Perturbation (B, C, H, W) in pixel space; zero where nothing feasible was found.
+    overlap
+        Top-k overlap (B,) by which the winner was chosen; ``nan`` where nothing was found.
+    feasible
+        Whether (B,) a perturbation that keeps the label was found.
+    """
+
+    delta: Tensor
+    overlap: Tensor
+    feasible: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopKSearch:
+    """Sign steps with momentum along the map's curvature, aimed at the top-k boundary.
+
+    The step direction is a Hessian-vector product by central difference of the true model's
+    maps, (a(x + hv) − a(x − hv))/2h: it sees the kinks that a ReLU network really has, where
+    double backward returns zero. It is exact for maps that are gradient fields (the gradient and
+    its smoothed form). An image whose label is lost steps along its margin instead.
+
+    Attributes
+    ----------
+    steps
+        Iterations; each costs three maps (the iterate and the two ends of the difference).
+    objective
+        Which pixels to push.
+    momentum
+        Share of the previous direction that is kept.
+    first_step, last_step
+        Step length as a share of ε; geometric in between.
+    shortest, longest
+        Range of h, the ℓ₂ length of the difference per √(number of pixel values) of a 28×28
+        image; drawn anew at each step because no single length serves every ε.
+    shortlist
+        Number of candidates that are scored anew when maps are noisy (``draws`` > 1).
+    """
+
+    steps: int = 50
+    objective: Boundary | Mass = Boundary()
+    momentum: float = 0.75
+    first_step: float = 1 / 6
+    last_step: float = 1 / 40
+    shortest: float = 0.05
+    longest: float = 0.6
+
+    def run(
+        self,
+        explain: Explain,
+        margin: Margin,
+        x: Tensor,
+        *,
+        target: Tensor,
+        clean: Tensor,
+        epsilon: Tensor,
+        generators: list[torch.Generator],
+        select: Explain | None = None,
+        candidates: tuple[Tensor, ...] = (),
+    ) -> Found:
+        """Search from a random start; ``candidates`` compete with what is found.
+
+        Parameters
+        ----------
+        x
+            Images (B, C, H, W) in [0, 1].
+        target
+            Class (B,) that must stay the predicted one.
+        clean
+            Top-k set (B, H·W) of the clean map, fixed during the search.
+        epsilon
+            ℓ∞ radius (B,) in [0, 1] units.
+        generators
+            One per image: start and difference lengths depend on the image alone.
+        select
+            Explains with noise that the search never saw; ``None`` when maps have no noise, then
+            every iterate is scored as it is met.
+        candidates
+            Perturbations (B, C, H, W) found elsewhere, e.g. for a smaller ε or another map.
+        """
+        rows = torch.arange(len(x))
+        pool = _Pool(x, target=target, keep=1 if select is None else 3)
+        delta = random_start(x, epsilon, generators)
+        velocity = torch.zeros_like(x)
+        for step in range(self.steps + 1):
+            maps, logits = explain(x + delta, rows=rows, draw=step)
+            kept = logits.argmax(dim=1) == target
+            pool.offer(delta, overlap(maps, clean), kept)
+            if step == self.steps:
+                break
+            direction = self._direction(explain, x + delta, maps, clean, step, generators)
+            lost = (~kept).nonzero()[:, 0]
+            if len(lost):
+                direction[lost] = -_unit(margin((x + delta)[lost], rows=lost))
+            velocity = self.momentum * velocity + _unit(direction)
+            delta = project(
+                x, delta - self._length(step) * _wide(epsilon) * velocity.sign(), epsilon
+            )
+        return pool.best(explain if select is None else select, clean, (*candidates, delta))
+
+    def _direction(
+        self,
+        explain: Explain,
+        x: Tensor,
+        maps: Tensor,
+        clean: Tensor,
+        step: int,
+        generators: list[torch.Generator],
+    ) -> Tensor:
+        v = self.objective.gradient(maps, clean)
+        v = v / v.flatten(1).norm(dim=1).clamp_min(torch.finfo(v.dtype).tiny)[:, None, None, None]
+        u = torch.stack([torch.rand((), generator=g) for g in generators])
+        scale = math.sqrt(x[0].numel() / 784)
+        ratio = math.log(self.longest / self.shortest)
+        h = _wide(self.shortest * scale * torch.exp(u * ratio))
+        rows = torch.arange(len(x))
+        both, _ = explain(
+            torch.cat([x + h * v, x - h * v]), rows=torch.cat([rows, rows]), draw=step
+        )
+        ahead, behind = torch.split(both, len(x))
+        return ahead - behind
+
+    def _length(self, step: int) -> float:
+        share = step / max(1, self.steps - 1)
+        return self.first_step * math.pow(self.last_step / self.first_step, share)
+
+
+class _Pool:
+    """The best label-kept iterates so far."""
+
+    def __init__(self, x: Tensor, *, target: Tensor, keep: int) -> None:
+        self.x = x
+        self.target = target
+        self.deltas = torch.zeros(keep, *x.shape)
+        self.overlaps = torch.full((keep, len(x)), torch.inf, dtype=torch.float64)
+
+    def offer(self, delta: Tensor, overlaps: Tensor, kept: Tensor) -> None:
+        worst, slot = self.overlaps.max(dim=0)
+        better = (kept & (overlaps < worst)).nonzero()[:, 0]
+        self.deltas[slot[better], better] = delta[better]
+        self.overlaps[slot[better], better] = overlaps[better]
+
+    def best(self, explain: Explain, clean: Tensor, others: tuple[Tensor, ...]) -> Found:
+        """Score the pool and ``others`` with one and the same noise; the lowest overlap wins."""
+        rows = torch.arange(len(self.x))
+        best = torch.full((len(self.x),), torch.inf, dtype=torch.float64)
+        delta = torch.zeros_like(self.x)
+        pooled = [d for d, o in zip(self.deltas, self.overlaps, strict=True) if o.isfinite().any()]
+        for candidate in (*pooled, *others):
+            maps, logits = explain(self.x + candidate, rows=rows, draw=0)
+            score = overlap(maps, clean)
+            found = (logits.argmax(dim=1) == self.target) & (score < best)
+            best = torch.where(found, score, best)
+            delta[found] = candidate[found]
+        feasible = best.isfinite()
+        return Found(
+            delta=delta,
+            overlap=torch.where(feasible, best, torch.nan),
+            feasible=feasible,
+        )
+
+
+def _unit(direction: Tensor) -> Tensor:
+    """Divide each image's direction by its mean absolute value."""
+    size = direction.abs().flatten(1).mean(dim=1)
+    return direction / _wide(size.clamp_min(torch.finfo(direction.dtype).tiny))
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.reshape(-1, 1, 1, 1)

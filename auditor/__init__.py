@@ -1,0 +1,31 @@
+"""Audit the attributions of an image classifier and recommend how much to smooth them.
+
+>>> import auditor
+>>> model = auditor.load_model("net.py:make", weights="net.safetensors")  # doctest: +SKIP
+>>> images = auditor.load_images("photos", input_shape=model.input_shape)  # doctest: +SKIP
+>>> auditor.audit(model, images, profile="compliance").recommendation.sigma  # doctest: +SKIP
+0.1
+"""
+
+from auditor.engine import audit
+from auditor.errors import AuditorError, IncompleteRunError, InputError
+from auditor.images import ImageSet, from_arrays, load_images
+from auditor.loading import load_model
+from auditor.models import Classifier, from_network
+from auditor.results import AuditResult
+from auditor.version import __version__
+
+__all__ = [
+    "AuditResult",
+    "AuditorError",
+    "Classifier",
+    "ImageSet",
+    "IncompleteRunError",
+    "InputError",
+    "__version__",
+    "audit",
+    "from_arrays",
+    "from_network",
+    "load_images",
+    "load_model",
+]

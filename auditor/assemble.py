@@ -1,0 +1,135 @@
+"""From the arrays of finished tasks to measurements over all images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from auditor.metrics.drift import AUC_GRID, RANGES, UNITS, auc_over_eps, chance, iou_k
+from auditor.records import Key, Records, Values
+from auditor.results import Measurement
+from auditor.statistics import bootstrap_estimate
+from auditor.store import Arrays
+
+_RANGES = {
+    **RANGES,
+    **dict.fromkeys(
+        ("topk_intersection_common", "self_overlap", "label_kept", "agreement"), (0.0, 1.0)
+    ),
+}
+_INTERNAL = {"map_norm", "infeasible"}
+_NORMALIZED = {
+    "stability_error": "normalized_stability_error",
+    "fidelity_error": "normalized_fidelity_error",
+}
+_UNITS = {
+    **UNITS,
+    "fidelity_error": "map units",
+    "stability_error": "map units",
+    "hessian_eigenvalue": "1/pixel²",
+    "loss_gradient_drift": "1/pixel²",
+    "rho": "pixel units",
+    "auc_over_eps": "ratio × ε steps",
+}
+
+
+def gather(tasks: Iterable[tuple[Sequence[int], Arrays]], count: int) -> Records:
+    """Put the per-task arrays into one array (count,) per condition; ``nan`` where unmeasured."""
+    records: Records = {}
+    for rows, arrays in tasks:
+        for name, values in arrays.items():
+            if name.startswith(("delta|", "meter|")):
+                continue
+            full = records.setdefault(Key.decode(name), np.full(count, np.nan))
+            full[list(rows)] = values
+    return records
+
+
+def measurements(
+    records: Records,
+    *,
+    misclassified: Values,
+    k: int,
+    input_shape: tuple[int, int, int],
+    seed: int,
+) -> tuple[Measurement, ...]:
+    """Every condition with its mean, interval and counts of what was excluded.
+
+    ``misclassified`` (n,) is true where an image counts apart. Errors are also divided by the
+    mean map norm over the images at that σ (math section 4), and top-k overlaps of the
+    unsmoothed map integrated over ε.
+    """
+    complete = dict(records)
+    for key, values in records.items():
+        if key.metric in _NORMALIZED:
+            norm = np.nanmean(records[dataclasses.replace(key, metric="map_norm")])
+            ratio = values / norm if norm > 0 else np.full_like(values, np.nan)
+            complete[dataclasses.replace(key, metric=_NORMALIZED[key.metric])] = ratio
+    complete |= _areas(records)
+    level = {
+        "topk_intersection": chance(k, *input_shape[1:]),
+        "topk_intersection_common": chance(k, *input_shape[1:]),
+        "topk_mass": chance(k, *input_shape[1:]),
+    }
+    small = chance(min(iou_k(*input_shape[1:]), k), *input_shape[1:])
+    level["topk_iou"] = small / (2 - small)
+    found = []
+    for key, values in complete.items():
+        if key.metric in _INTERNAL:
+            continue
+        lost = records.get(dataclasses.replace(key, metric="infeasible"))
+        unit = _UNITS.get(key.metric, "ratio")
+        plain = tuple(None if np.isnan(v) else float(v) for v in values)
+        found.append(
+            Measurement(
+                probe=key.probe,
+                metric=key.metric,
+                unit=unit,
+                values=plain,
+                estimate=bootstrap_estimate(plain, seed=seed, bounds=_RANGES.get(key.metric)),
+                excluded=_excluded(key, values, lost, misclassified),
+                sigma=key.sigma,
+                epsilon=key.epsilon,
+                attack=key.attack,
+                partner=key.partner,
+                chance=level.get(key.metric),
+            )
+        )
+    return tuple(found)
+
+
+def _excluded(
+    key: Key, values: Values, lost: Values | None, misclassified: Values
+) -> Mapping[str, int]:
+    missing = np.isnan(values)
+    apart = missing & (misclassified > 0) & (key.probe in {"attack", "curvature"})
+    infeasible = missing & ~apart & (lost == 1 if lost is not None else False)
+    counts = {
+        "misclassified": int(apart.sum()),
+        "label not kept": int(infeasible.sum()),
+        "undefined": int((missing & ~apart & ~infeasible).sum()),
+    }
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def _areas(records: Records) -> Records:
+    """``auc_over_eps`` of the top-k intersection, where the whole grid of ε was attacked."""
+    areas: Records = {}
+    conditions = {
+        dataclasses.replace(key, epsilon=None)
+        for key in records
+        if key.probe == "attack" and key.metric == "topk_intersection" and key.attack
+    }
+    for condition in sorted(conditions, key=Key.encode):
+        by_epsilon = {
+            epsilon: records.get(dataclasses.replace(condition, epsilon=epsilon))
+            for epsilon in AUC_GRID
+        }
+        whole = {float(e): torch.from_numpy(v) for e, v in by_epsilon.items() if v is not None}
+        if len(whole) == len(AUC_GRID):
+            key = dataclasses.replace(condition, metric="auc_over_eps")
+            areas[key] = auc_over_eps(whole).numpy()
+    return areas

@@ -1,0 +1,6 @@
+"""Attribution maps: what is attacked, smoothed and compared."""
+
+from auditor.attributions.gradient import Method, SimpleGrad, Smoothed
+from auditor.attributions.noise import FRESH, SEARCH, SELECT, SHOWN, Noise
+
+__all__ = ["FRESH", "SEARCH", "SELECT", "SHOWN", "Method", "Noise", "SimpleGrad", "Smoothed"]

@@ -1,0 +1,107 @@
+"""The plain gradient, and smoothing as an operator over any attribution method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from auditor.attributions.noise import Noise
+from auditor.evaluation import Evaluator
+
+
+class Method(Protocol):
+    """An attribution method: raw maps of images for given classes."""
+
+    @property
+    def name(self) -> str:
+        """Name as in the tables of a report."""
+
+    def __call__(
+        self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int
+    ) -> tuple[Tensor, Tensor]:
+        """Raw maps (B, C, H, W) and logits (B, classes) at ``x``.
+
+        ``images`` identifies each row's image and ``draw`` the attempt; both only choose noise.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimpleGrad:
+    """Gradient of the class logit in pixel space, ∇ₓ f_c(x). Source: S0 (4)."""
+
+    name: str = "simple_grad"
+
+    def __call__(
+        self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients (B, C, H, W) and logits (B, classes); no noise is involved."""
+        return evaluator.gradients(x, target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smoothed:
+    """Mean of another method's maps under Gaussian input noise, E_z a(x + z). Source: S0 (5).
+
+    Attributes
+    ----------
+    method
+        Any attribution method.
+    sigma
+        Standard deviation of the noise in pixel space (the range of a pixel is 1); not negative.
+    samples
+        Draws per map.
+    noise
+        Where the draws come from. Call number ``draw`` uses draws ``draw·samples`` … of it.
+
+    Notes
+    -----
+    Noise is not clipped. σ = 0 is the method itself, at the cost of one evaluation.
+    """
+
+    method: Method
+    sigma: float
+    samples: int
+    noise: Noise
+
+    @property
+    def name(self) -> str:
+        """``smooth_grad`` over the plain gradient, else ``smoothed`` with the method's name."""
+        inner = self.method.name
+        return "smooth_grad" if inner == "simple_grad" else f"smoothed {inner}"
+
+    def __call__(
+        self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int
+    ) -> tuple[Tensor, Tensor]:
+        """Smoothed maps (B, C, H, W) and the logits (B, classes) of the images without noise."""
+        if self.sigma == 0:
+            return self.method(evaluator, x, target, images=images, draw=draw)
+        maps, _ = self.with_votes(evaluator, x, target, images=images, draw=draw)
+        return maps, evaluator.logits(x)
+
+    def with_votes(
+        self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int
+    ) -> tuple[Tensor, Tensor]:
+        """Smoothed maps (B, C, H, W) and the share (B,) of noisy copies that keep the class.
+
+        The sum over draws is accumulated in float64, a few draws at a time, so memory does not
+        grow with ``samples`` and the result does not depend on how the draws are cut.
+        """
+        shape = tuple(x.shape[1:])
+        total = torch.zeros(x.shape, dtype=torch.float64)
+        kept = torch.zeros(len(x), dtype=torch.float64)
+        at_once = max(1, evaluator.batch // max(1, len(x)))
+        for first in range(0, self.samples, at_once):
+            count = min(at_once, self.samples - first)
+            start = draw * self.samples + first
+            z = self.noise.draw(images, shape, first=start, count=count)
+            noisy = (x[:, None] + self.sigma * z).flatten(0, 1)
+            classes = target.repeat_interleave(count)
+            repeated = [image for image in images for _ in range(count)]
+            maps, logits = self.method(evaluator, noisy, classes, images=repeated, draw=draw)
+            total += maps.double().reshape(len(x), count, *shape).sum(dim=1)
+            kept += (logits.argmax(dim=1) == classes).double().reshape(len(x), count).sum(dim=1)
+        return (total / self.samples).to(x.dtype), kept / self.samples

@@ -1,0 +1,1 @@
+"""Curvature and bounds: each states what it bounds and under which assumptions."""

@@ -1,0 +1,309 @@
+"""The command ``auditor``: parse, call, print, exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+
+import reports
+from auditor.engine import execute
+from auditor.errors import AuditorError, IncompleteRunError, InputError
+from auditor.images import load_images
+from auditor.loading import load_model
+from auditor.plan import Plan, make_plan
+from auditor.progress import Bar
+from auditor.results import AuditResult
+from auditor.settings import EFFORTS
+from auditor.specs import parse_floats, parse_size, parse_twin
+from auditor.store import RunFolder
+from auditor.version import __version__
+from profiles import available
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0  every criterion is met and a sigma is recommended
+  1  a criterion failed or is inconclusive, or no sigma will do
+  2  wrong usage or input
+  3  the run could not be completed
+"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__)
+def cli() -> None:
+    """Tell whether a model's explanations can be trusted, and with how much smoothing."""
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.option(
+    "--model",
+    required=True,
+    metavar="SPEC",
+    help="package.module:factory, path/file.py:factory, or torchvision:NAME.",
+)
+@click.option("--weights", type=Path, metavar="FILE", help="Safetensors, or a state dict.")
+@click.option(
+    "--images",
+    "images_path",
+    type=Path,
+    required=True,
+    metavar="PATH",
+    help="Folder (ImageFolder layout, or flat with an optional labels.csv), or "
+    ".npz with x and optional y.",
+)
+@click.option("--mean", metavar="A,B,C", help="The model's normalization; fractions are fine.")
+@click.option("--std", metavar="A,B,C", help="The same; both in units of [0, 1] pixels.")
+@click.option("--input-size", metavar="SIZE", help="224, 224x224 or 3x224x224.")
+@click.option("--labels", type=Path, metavar="FILE", help="Class names, one on each line.")
+@click.option(
+    "--twin",
+    "twins",
+    multiple=True,
+    metavar="SPEC",
+    help="The task learned anew: SPEC,weights=FILE,input-size=240,... Repeatable.",
+)
+@click.option("--max-images", type=int, metavar="N", help="Choose N images by a seeded rule.")
+@click.option(
+    "--profile",
+    default="compliance",
+    show_default=True,
+    metavar="NAME|FILE",
+    help=f"{', '.join(available())}, or a TOML file.",
+)
+@click.option(
+    "--effort",
+    type=click.Choice(EFFORTS),
+    default="standard",
+    show_default=True,
+    help="Sets samples, steps, sigmas and epsilons together.",
+)
+@click.option("--sigma", metavar="S,...", help="Smoothing to try, in pixel units of [0, 1].")
+@click.option("--epsilon", metavar="E,...", help="Attack sizes, in 1/255.")
+@click.option("--samples", type=int, metavar="N", help="Noise draws per smoothed map.")
+@click.option("--steps", type=int, metavar="N", help="Steps of the attack on the plain map.")
+@click.option("-k", "--top-k", "k", type=int, metavar="K", help="Top pixels that are compared.")
+@click.option("--seed", type=int, metavar="N", help="Seed of everything random.  [default: 0]")
+@click.option(
+    "--run",
+    "run",
+    type=Path,
+    default=Path("auditor-run"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Where results go.",
+)
+@click.option("--resume", is_flag=True, help="Continue the run in the folder.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the cost, and stop.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="cpu|cuda|mps|auto",
+    help="Where to compute.",
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+@click.option("--batch", type=int, metavar="N", help="Images in one call of the model.")
+@click.option("--trust-pickle", is_flag=True, help="Allow weights that run code when loaded.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+@click.option("--exit-zero", is_flag=True, help="Exit 0 where it would be 1.")
+def audit(
+    *,
+    model: str,
+    weights: Path | None,
+    images_path: Path,
+    mean: str | None,
+    std: str | None,
+    input_size: str | None,
+    labels: Path | None,
+    twins: tuple[str, ...],
+    max_images: int | None,
+    profile: str,
+    effort: str,
+    sigma: str | None,
+    epsilon: str | None,
+    samples: int | None,
+    steps: int | None,
+    k: int | None,
+    seed: int | None,
+    run: Path,
+    resume: bool,
+    dry_run: bool,
+    device: str,
+    threads: int | None,
+    batch: int | None,
+    trust_pickle: bool,
+    quiet: bool,
+    as_json: bool,
+    exit_zero: bool,
+) -> int:
+    """Attack, compare and smooth a model's explanations; write a PDF that recommends sigma.
+
+    The run folder gets report.pdf, audit.json, maps.npz and audit.log.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = choose_device(device)
+    folder = RunFolder.check(run, resume=resume)
+    common: dict[str, Any] = {"trust_pickle": trust_pickle, "device": device}
+    classifier = load_model(
+        model,
+        weights=weights,
+        mean=parse_floats(mean) if mean else None,
+        std=parse_floats(std) if std else None,
+        input_size=parse_size(input_size) if input_size else None,
+        labels=labels,
+        **common,
+    )
+    plan = make_plan(
+        classifier,
+        load_images(
+            images_path,
+            input_shape=classifier.input_shape,
+            max_images=max_images,
+            seed=seed or 0,
+            class_names=classifier.labels,
+        ),
+        profile=profile,
+        twins=[load_model(**parse_twin(twin), **common) for twin in twins],
+        effort=effort,
+        device=device,
+        batch=batch,
+        origin="command line",
+        sigmas=parse_floats(sigma) if sigma else None,
+        epsilons=parse_floats(epsilon) if epsilon else None,
+        samples=samples,
+        steps=steps,
+        k=k,
+        seed=seed,
+    )
+    stderr = Console(stderr=True, quiet=quiet, highlight=False)
+    if dry_run:
+        if as_json:
+            click.echo(json.dumps(_forecast(plan), indent=1))
+        else:
+            Console(highlight=False).print(reports.cost_table(**_forecast(plan)))
+        return 0
+    stderr.print(reports.cost_table(**_forecast(plan)))
+    for name, reason in plan.images.unreadable:
+        stderr.print(f"Skipped {name}: {reason}", style="yellow", markup=False)
+    with contextlib.ExitStack() as stack:
+        bar = None if quiet else stack.enter_context(Bar(stderr))
+        result = execute(plan, folder, command=_command(), progress=bar)
+    reports.write_pdf(result, run / "report.pdf")
+    if as_json:
+        click.echo(json.dumps(_answer(result, run), indent=1))
+    elif not quiet:
+        Console(highlight=False).print(reports.summary_table(result))
+        click.echo(f"Report: {run / 'report.pdf'}")
+    return 0 if exit_zero else exit_code(result)
+
+
+@cli.command()
+@click.argument("run", type=Path)
+@click.option("--output", type=Path, metavar="FILE", help="The PDF.  [default: RUN/report.pdf]")
+def report(*, run: Path, output: Path | None) -> int:
+    """Render the PDF of a finished RUN folder again, without measuring."""
+    target = output or run / "report.pdf"
+    result = AuditResult.load(run)
+    try:
+        reports.write_pdf(result, target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}).") from error
+    click.echo(f"Report: {target}")
+    return 0
+
+
+def exit_code(result: AuditResult) -> int:
+    """0 if a σ is recommended and every criterion passed, else 1."""
+    answer = result.recommendation
+    met = all(criterion.status == "pass" for criterion in answer.criteria)
+    return 0 if answer.verdict == "recommended" and met else 1
+
+
+def choose_device(name: str) -> str:
+    """The device to compute on; ``auto`` takes a GPU when there is one.
+
+    Raises
+    ------
+    InputError
+        If there is no such device here.
+    """
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, here in present.items() if here)
+    if not present.get(name.partition(":")[0], False):
+        here = ", ".join(device for device, found in present.items() if found)
+        raise InputError(f"--device {name}: there is none here. Available: {here}.")
+    return name
+
+
+def main() -> None:
+    """Run the command; every way to end has its own exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except AuditorError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = InputError.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped. The same command with --resume goes on from here.", err=True)
+        code = IncompleteRunError.exit_code
+    except Exception:
+        traceback.print_exc()
+        click.echo("Error: a fault of the auditor. Please report the lines above.", err=True)
+        code = IncompleteRunError.exit_code
+    sys.exit(code)
+
+
+def _command() -> str:
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    return shlex.join(["auditor", *words])
+
+
+def _forecast(plan: Plan) -> dict[str, Any]:
+    return {
+        "evaluations": {c.probe: c.gradients + c.forwards for c in plan.estimate.costs},
+        "minutes": plan.estimate.seconds / 60,
+        "memory_mib": plan.estimate.memory_mib,
+        "images": len(plan.images.names),
+        "notes": [c.message for checks in plan.checks for c in checks if c.status == "note"],
+    }
+
+
+def _answer(result: AuditResult, run: Path) -> dict[str, Any]:
+    answer = result.recommendation
+    return {
+        "verdict": answer.verdict,
+        "sigma": answer.sigma,
+        "sigma_255": answer.sigma_255,
+        "sigma_normalized": answer.sigma_normalized,
+        "samples": answer.samples,
+        "interval": answer.interval,
+        "criteria": {criterion.name: criterion.status for criterion in answer.criteria},
+        "reasons": answer.reasons,
+        "report": str(run / "report.pdf"),
+    }
+
+
+if __name__ == "__main__":
+    main()

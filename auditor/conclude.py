@@ -1,0 +1,110 @@
+"""Put everything that is known of a finished audit into its result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.plan import Plan
+from auditor.records import Values
+from auditor.results import (
+    AuditResult,
+    Cost,
+    ImageIdentity,
+    Measurement,
+    ProfileRecord,
+    Recommendation,
+    Setting,
+)
+from auditor.version import __version__
+
+
+def conclude(
+    plan: Plan,
+    *,
+    fixed: Mapping[str, Any],
+    predicted: npt.NDArray[np.int64],
+    halves: tuple[tuple[int, ...], tuple[int, ...]],
+    correct: Values,
+    found: tuple[Measurement, ...],
+    recommendation: Recommendation,
+    costs: tuple[Cost, ...],
+    timings: Mapping[str, float],
+) -> AuditResult:
+    """The result of an audit; ``fixed`` is what the run folder keeps from its first start."""
+    settings = plan.settings
+    return AuditResult(
+        auditor_version=__version__,
+        created=fixed["created"],
+        seed=settings.seed,
+        k=settings.k,
+        sigmas=settings.sigmas,
+        epsilons=settings.epsilons,
+        samples=settings.samples,
+        effort=plan.effort,
+        model=plan.classifier.identity(plan.checks[0]),
+        twins=tuple(
+            twin.identity(checks) for twin, checks in zip(plan.twins, plan.checks[1:], strict=True)
+        ),
+        images=_images(plan, predicted, halves, correct),
+        profile=_profile(plan, fixed["created"]),
+        recommendation=recommendation,
+        measurements=found,
+        settings=tuple(Setting(**setting) for setting in fixed["origins"]),
+        environment=fixed["environment"],
+        costs=costs,
+        notes=(),
+        command=fixed["command"],
+        timings=timings,
+    )
+
+
+def _images(
+    plan: Plan,
+    predicted: Sequence[int] | npt.NDArray[np.int64],
+    halves: tuple[tuple[int, ...], tuple[int, ...]],
+    correct: Values,
+) -> ImageIdentity:
+    images = plan.images
+    names = images.class_names or plan.classifier.labels or ()
+    classes = images.labels if images.labels is not None else tuple(int(c) for c in predicted)
+    balance = Counter(names[c] if c < len(names) else f"class {c}" for c in classes)
+    return ImageIdentity(
+        source=images.source,
+        format=images.format,
+        manifest_sha256=images.manifest_sha256,
+        available=images.available,
+        selection=images.selection,
+        names=images.names,
+        predicted=tuple(int(c) for c in predicted),
+        labels=images.labels,
+        class_balance=dict(sorted(balance.items())),
+        class_names=tuple(names),
+        misclassified=None if images.labels is None else int((correct == 0).sum()),
+        unreadable=images.unreadable,
+        screen=halves[0],
+        confirm=halves[1],
+    )
+
+
+def _profile(plan: Plan, declared: str) -> ProfileRecord:
+    profile = plan.profile
+    objective = profile.objective
+    words = f"{objective.direction} {objective.probe} {objective.metric}"
+    size = objective.epsilon_at(*plan.classifier.input_shape[1:])
+    if size is not None:
+        words += f" at ε = {size:g}/255"
+    return ProfileRecord(
+        name=profile.name,
+        title=profile.title,
+        summary=" ".join(profile.summary.split()),
+        sha256=profile.sha256,
+        declared=declared,
+        confidence=profile.confidence,
+        objective=words,
+        tried=((profile.name, profile.sha256, declared),),
+    )

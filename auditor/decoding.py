@@ -1,0 +1,107 @@
+"""One hostile image file → pixels of the model's size; or an exception, never a surprise."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+EXTENSIONS = frozenset(
+    ".png .jpg .jpeg .bmp .gif .webp .tif .tiff .ppm .pgm".split()  # noqa: SIM905  # easier to read
+)
+# Formats behind those extensions; Pillow knows others that start interpreters or read other files.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MAX_FILE_BYTES = 256 * 2**20
+CROP = 0.875
+CROP_FROM = 128
+
+
+class UnusableImageError(Exception):
+    """An image that cannot be used; the message says why, for the list of unreadable files."""
+
+
+def decode(content: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+    """Decode an image file (PNG, JPEG, BMP, first frame of GIF or WebP, TIFF, PPM).
+
+    EXIF orientation is applied; transparency is laid on white; color becomes gray (ITU-R 601) for
+    a model of one channel and gray is repeated for one of three; 16-bit gray keeps its precision.
+    Sizes are adapted as :func:`fit` says.
+
+    Parameters
+    ----------
+    shape
+        (C, H, W) of the model, C in {1, 3}.
+
+    Returns
+    -------
+    array
+        float32 of that shape in [0, 1].
+
+    Raises
+    ------
+    UnusableImageError
+        If the content is no image, is damaged, too large, or has no agreed range of values.
+    """
+    channels, height, width = shape
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks about damaged metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+                image = ImageOps.exif_transpose(opened)
+                plane = fit(_flatten(image, channels), height, width)
+    except UnusableImageError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UnusableImageError("more pixels than are safe to decode") from error
+    except UnidentifiedImageError as error:
+        raise UnusableImageError("not an image of a known format") from error
+    except Exception as error:  # decoders raise many things on hostile bytes
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UnusableImageError(f"damaged ({text[:100]})") from error
+    pixels = np.asarray(plane, dtype=np.float32)
+    if plane.mode != "F":
+        pixels = pixels / np.float32(255)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return np.ascontiguousarray(np.broadcast_to(pixels.clip(0, 1), (channels, height, width)))
+
+
+def fit(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Resize (bicubic, antialiased) and crop centrally, unless the size already agrees.
+
+    From 128 pixels on, the crop is 0.875 of the shorter side, the ImageNet convention; below, all
+    of it. Long sides round down, as in torchvision's ``Resize``.
+    """
+    w, h = image.size
+    if (h, w) == (height, width):
+        return image
+    share = CROP if min(height, width) >= CROP_FROM else 1.0
+    if h * width <= w * height:
+        new_h = round(height / share)
+        new_w = new_h * w // h
+    else:
+        new_w = round(width / share)
+        new_h = new_w * h // w
+    if new_h * new_w > (Image.MAX_IMAGE_PIXELS or new_h * new_w):
+        raise UnusableImageError(f"too elongated ({h}×{w} pixels) to resize")
+    top, left = round((new_h - height) / 2), round((new_w - width) / 2)
+    resized = image.resize((new_w, new_h), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + width, top + height))
+
+
+def _flatten(image: Image.Image, channels: int) -> Image.Image:
+    """To mode L, RGB or F (in [0, 1])."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image, dtype=np.float32)
+        top = 1.0 if image.mode == "F" else 65535.0
+        if not (values.min() >= 0 and values.max() <= top):  # also true for NaN
+            raise UnusableImageError(f"mode {image.mode} values outside [0, {top:g}]")
+        return Image.fromarray(values / np.float32(top))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("L" if channels == 1 else "RGB")

@@ -1,0 +1,94 @@
+"""Evaluate a classifier in batches and count what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Meter:
+    """Model evaluations so far, by probe: gradients (forward and backward) and forward passes.
+
+    ``watch`` is told the cost of each call in gradients, a forward pass counting a third.
+    """
+
+    gradients: dict[str, int] = field(default_factory=dict)
+    forwards: dict[str, int] = field(default_factory=dict)
+    watch: Callable[[float], None] | None = None
+
+    def add(self, probe: str, *, gradients: int = 0, forwards: int = 0) -> None:
+        """Book evaluations of single images under ``probe``."""
+        self.gradients[probe] = self.gradients.get(probe, 0) + gradients
+        self.forwards[probe] = self.forwards.get(probe, 0) + forwards
+        if self.watch is not None:
+            self.watch(gradients + forwards / 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Logits and score gradients of a model, at most ``batch`` images at a time.
+
+    Attributes
+    ----------
+    model
+        Maps pixel-space images (B, C, H, W) in [0, 1] to logits (B, classes).
+    batch
+        Largest number of images in one call of the model.
+    probe
+        Where the evaluations are booked in ``meter``.
+    """
+
+    model: nn.Module
+    batch: int
+    device: str = "cpu"
+    probe: str = "audit"
+    meter: Meter = field(default_factory=Meter, repr=False)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, C, H, W)."""
+        self.meter.add(self.probe, forwards=len(x))
+        with torch.no_grad():
+            parts = [self.model(part.to(self.device)).cpu() for part in torch.split(x, self.batch)]
+        return torch.cat(parts)
+
+    def gradients(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the target class's logit, (B, C, H, W), and all logits (B, classes).
+
+        ``target`` holds one class index per image, shape (B,). Source: S0 (4).
+        """
+        self.meter.add(self.probe, gradients=len(x))
+        maps, logits = [], []
+        for part, classes in zip(
+            torch.split(x, self.batch), torch.split(target, self.batch), strict=True
+        ):
+            leaf = part.to(self.device, copy=True).requires_grad_()
+            with torch.enable_grad():
+                output = self.model(leaf)
+                score = output.gather(1, classes.to(self.device)[:, None]).sum()
+            maps.append(torch.autograd.grad(score, leaf)[0].cpu())
+            logits.append(output.detach().cpu())
+        return torch.cat(maps), torch.cat(logits)
+
+    def margin_gradients(self, x: Tensor, target: Tensor) -> Tensor:
+        """Gradients (B, C, H, W) of the target's logit minus the largest other logit."""
+        self.meter.add(self.probe, gradients=len(x))
+        found = []
+        for part, classes in zip(
+            torch.split(x, self.batch), torch.split(target, self.batch), strict=True
+        ):
+            leaf = part.to(self.device, copy=True).requires_grad_()
+            index = classes.to(self.device)[:, None]
+            with torch.enable_grad():
+                output = self.model(leaf)
+                rivals = output.scatter(1, index, -torch.inf).amax(dim=1)
+                margin = (output.gather(1, index)[:, 0] - rivals).sum()
+            found.append(torch.autograd.grad(margin, leaf)[0].cpu())
+        return torch.cat(found)
+
+    def _batches(self, x: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        pieces = torch.split(x, self.batch), torch.split(target, self.batch)
+        return zip(*pieces, strict=True)

@@ -1,0 +1,1 @@
+"""Probes: each turns a model, images and settings into records of values per image."""

@@ -1,0 +1,402 @@
+"""Frozen records of an audit, their versioned JSON, and nothing else: all that reports know."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.errors import InputError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over images with its bootstrap confidence interval.
+
+    Attributes
+    ----------
+    mean, low, high
+        In the unit of the measured quantity; ``low`` and ``high`` bound the two-sided interval.
+    n
+        Number of images that counted.
+    confidence
+        Level of the interval, in (0, 1).
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One quantity under one condition, a value for every image of the audit.
+
+    Attributes
+    ----------
+    probe
+        ``smoothing``, ``attack``, ``twin``, ``control`` or ``curvature``.
+    metric
+        Name as in the field, e.g. ``topk_intersection``.
+    unit
+        Unit of the values: ``ratio``, ``pixels``, ``map units``, ...
+    values
+        One per image in the order of ``ImageIdentity.names``; ``None`` where the image is excluded.
+    excluded
+        Reason → number of images that do not count, e.g. ``{"misclassified": 2}``.
+    estimate
+        Mean over all images that count; ``None`` when none does.
+    sigma
+        Smoothing in pixel units of [0, 1]; 0 is the unsmoothed map.
+    epsilon
+        Size of the perturbation in 1/255 units.
+    attack
+        ``topk`` (adaptive), ``transfer`` or ``random_signs``.
+    partner
+        Twin or control that the model is compared with.
+    chance
+        Value that two unrelated maps would have.
+    """
+
+    probe: str
+    metric: str
+    unit: str
+    values: tuple[float | None, ...]
+    estimate: Estimate | None
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    method: str = "simple_grad"
+    sigma: float | None = None
+    epsilon: float | None = None
+    attack: str | None = None
+    partner: str | None = None
+    chance: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of the preflight: ``status`` is ``ok``, ``note`` or ``failed``."""
+
+    name: str
+    status: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelIdentity:
+    """What was audited: enough to recognize the same model again.
+
+    ``mean`` and ``std`` are the model's own normalization per channel, ``input_shape`` is
+    (C, H, W), ``sha256`` covers every parameter and buffer.
+    """
+
+    name: str
+    format: str
+    architecture: str
+    sha256: str
+    parameters: int
+    classes: int
+    input_shape: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    preflight: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageIdentity:
+    """Which images were audited and which were left out.
+
+    ``screen`` and ``confirm`` are indices into ``names``; an image in neither half is counted in
+    ``misclassified``. ``unreadable`` holds (file, reason). ``predicted`` and ``labels`` are class
+    indices; ``class_balance`` counts the audited images by class name.
+    """
+
+    source: str
+    format: str
+    manifest_sha256: str
+    available: int
+    selection: str
+    names: tuple[str, ...]
+    predicted: tuple[int, ...]
+    labels: tuple[int, ...] | None
+    class_balance: Mapping[str, int]
+    class_names: tuple[str, ...]
+    misclassified: int | None
+    unreadable: tuple[tuple[str, str], ...]
+    screen: tuple[int, ...]
+    confirm: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A parameter, its value as text, and its origin.
+
+    ``origin`` is ``default``, ``effort``, ``profile``, ``model``, ``python`` or ``command line``.
+    """
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRecord:
+    """A profile as it was declared, before anything was measured.
+
+    ``tried`` lists every profile used on this run folder: (name, sha256, time).
+    """
+
+    name: str
+    title: str
+    summary: str
+    sha256: str
+    declared: str
+    confidence: float
+    objective: str
+    tried: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A condition that a σ must meet before any criterion is looked at.
+
+    ``passed`` is ``None`` when the gate could not be evaluated; ``reason`` then says why.
+    ``comparison`` is ``>=`` or ``<=`` (or ``<``), between ``value`` and ``limit``.
+    """
+
+    name: str
+    title: str
+    value: float | None
+    comparison: str
+    limit: float
+    passed: bool | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriterionResult:
+    """A profile's criterion at one σ, on both halves of the images.
+
+    ``status`` is ``pass``, ``fail``, ``inconclusive`` or ``not run``; ``reason`` says why in one
+    sentence; ``because`` is where the threshold comes from.
+    """
+
+    name: str
+    title: str
+    metric: str
+    comparison: str
+    bound: float
+    because: str
+    sigma: float
+    screen: Estimate | None
+    confirm: Estimate | None
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaOption:
+    """Everything the decision knows about one σ.
+
+    ``status`` is ``admissible``, ``rejected`` or ``inconclusive`` (on the screening half);
+    ``wins`` is the share of bootstrap resamples in which this σ was chosen; ``objective`` is the
+    profile's objective on the screening half; ``on_front`` says whether no other σ is better in
+    all of stability, fidelity and attack drift.
+    """
+
+    sigma: float
+    status: str
+    gates: tuple[Gate, ...]
+    criteria: tuple[CriterionResult, ...]
+    objective: Estimate | None
+    on_front: bool
+    wins: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """The answer: a σ with its uncertainty, or that none will do.
+
+    Attributes
+    ----------
+    verdict
+        ``recommended``, ``no_sigma`` or ``inconclusive``.
+    sigma, sigma_255, sigma_normalized
+        The recommended σ in pixel space [0, 1], in 0–255 units, and per channel in units of the
+        model's normalized input; ``None`` and empty without a recommendation.
+    considered
+        The σ whose criteria and gates are shown: the recommended one, else the nearest miss.
+    samples
+        Noise draws per map that the figures belong to.
+    interval
+        Bootstrap interval of the chosen σ at ``interval_confidence`` (``None`` if none was chosen
+        in at least half of the resamples), ``none_share`` the share in which no σ was chosen.
+    reasons
+        Plain sentences: what failed and by how much, or why the data cannot tell.
+    advice
+        What to try instead.
+    """
+
+    verdict: str
+    sigma: float | None
+    sigma_255: float | None
+    sigma_normalized: tuple[float, ...]
+    considered: float | None
+    samples: int
+    interval: tuple[float, float] | None
+    interval_confidence: float
+    none_share: float
+    criteria: tuple[CriterionResult, ...]
+    gates: tuple[Gate, ...]
+    options: tuple[SigmaOption, ...]
+    reasons: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Model evaluations by probe: each is one gradient, or one forward pass, of one image."""
+
+    probe: str
+    gradients: int
+    forwards: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditResult:
+    """A finished audit.
+
+    ``gallery`` holds the pictures of the most-moved images (from ``maps.npz``, not in the JSON):
+    ``index`` (g,), ``image``, ``perturbed_plain``, ``perturbed_smooth`` (g, C, H, W) in [0, 1];
+    ``plain_before``, ``plain_after``, ``smooth_before``, ``smooth_after`` (g, H, W) magnitudes,
+    not negative; ``plain_overlap``, ``smooth_overlap`` (g,) top-k intersections; scalars
+    ``sigma`` (pixel units), ``epsilon_plain`` and ``epsilon_smooth`` (1/255).
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    auditor_version: str
+    created: str
+    seed: int
+    k: int
+    sigmas: tuple[float, ...]
+    epsilons: tuple[float, ...]
+    samples: int
+    effort: str
+    model: ModelIdentity
+    twins: tuple[ModelIdentity, ...]
+    images: ImageIdentity
+    profile: ProfileRecord
+    recommendation: Recommendation
+    measurements: tuple[Measurement, ...]
+    settings: tuple[Setting, ...]
+    environment: Mapping[str, str]
+    costs: tuple[Cost, ...]
+    notes: tuple[str, ...]
+    command: str
+    timings: Mapping[str, float]
+    gallery: Mapping[str, npt.NDArray[np.float32]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    def find(self, **conditions: Any) -> tuple[Measurement, ...]:
+        """Measurements whose fields equal all the given conditions, in the order measured.
+
+        >>> result.find(probe="attack", attack="topk", metric="topk_intersection")  # doctest: +SKIP
+        """
+        return tuple(
+            m
+            for m in self.measurements
+            if all(getattr(m, name) == value for name, value in conditions.items())
+        )
+
+    def to_json(self) -> str:
+        """JSON text with sorted keys; infinite or NaN numbers raise ``ValueError``."""
+        record = dataclasses.asdict(dataclasses.replace(self, gallery={}))
+        del record["gallery"]
+        return json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "audit.json") -> AuditResult:
+        """Read what :meth:`to_json` wrote; anything else raises :class:`InputError`."""
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{where}: not valid JSON ({error}).") from error
+        version = record.get("schema_version") if isinstance(record, dict) else None
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{where}: schema version {version!r}, this auditor reads {SCHEMA_VERSION}. "
+                "Use the auditor that wrote it."
+            )
+        try:
+            return typing.cast(AuditResult, _build(cls, record))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{where}: not an audit result ({error}).") from error
+
+    @classmethod
+    def load(cls, run: Path) -> AuditResult:
+        """Read a run folder: ``audit.json`` and, where it exists, ``maps.npz``."""
+        path = run / "audit.json"
+        if not path.is_file():
+            raise InputError(f"{run}: no audit.json here. Finish the audit with --resume first.")
+        result = cls.from_json(path.read_text(encoding="utf-8"), where=str(path))
+        maps = run / "maps.npz"
+        if not maps.is_file():
+            return result
+        try:
+            with np.load(maps, allow_pickle=False) as arrays:
+                gallery = {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError) as error:
+            raise InputError(f"{maps}: cannot be read ({error}).") from error
+        return dataclasses.replace(result, gallery=gallery)
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """Turn plain JSON into the annotated type, refusing what does not fit."""
+    origin = typing.get_origin(kind)
+    arguments = typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _build(next(a for a in arguments if a is not type(None)), value)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object for {kind}")
+        hints = typing.get_type_hints(kind)
+        unknown = set(value) - set(hints)
+        if unknown:
+            raise TypeError(f"unknown key {sorted(unknown)[0]!r}")
+        return typing.cast(Any, kind)(**{k: _build(hints[k], v) for k, v in value.items()})
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, got {type(value).__name__}")
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_build(arguments[0], item) for item in value)
+        if len(value) != len(arguments):
+            raise TypeError(f"expected {len(arguments)} items, got {len(value)}")
+        return tuple(_build(a, item) for a, item in zip(arguments, value, strict=True))
+    if origin is not None:  # Mapping[str, X]
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object, got {type(value).__name__}")
+        return {str(k): _build(arguments[1], v) for k, v in value.items()}
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ValueError("number is not finite")
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    return value

@@ -1,0 +1,181 @@
+"""Every number of an audit in one frozen record, and where each came from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from auditor.errors import InputError
+from auditor.metrics.drift import default_k
+from auditor.results import Setting
+from profiles import Profile
+from profiles.records import LARGE_INPUT
+
+EFFORTS = ("quick", "standard", "thorough")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Numbers that decide what an audit measures; the same settings give the same results.
+
+    Attributes
+    ----------
+    sigmas
+        Smoothing in pixel space, ascending, starting with 0 (the unsmoothed map).
+    epsilons
+        ℓ∞ attack sizes in 1/255 against the unsmoothed map, ascending.
+    smooth_epsilons
+        Attack sizes in 1/255 against the smoothed maps: those on which the profile decides.
+    samples
+        Noise draws per smoothed map.
+    steps
+        Attack steps against the unsmoothed map (three gradients each).
+    smooth_steps, search_samples, select_samples
+        Against smoothed maps: attack steps, fresh draws per step, draws for the choice among
+        candidates.
+    k
+        Number of top pixels that are compared.
+    seed
+        Seed of everything random.
+    chunk
+        Images per task.
+    hessian_classes
+        Most classes of the closed-form Hessian.
+    """
+
+    sigmas: tuple[float, ...]
+    epsilons: tuple[float, ...]
+    smooth_epsilons: tuple[float, ...]
+    samples: int
+    steps: int
+    smooth_steps: int
+    search_samples: int
+    select_samples: int
+    k: int
+    seed: int
+    chunk: int
+    hessian_classes: int
+
+
+_SMALL: Mapping[str, Mapping[str, Any]] = {
+    "quick": {"grid": 6, "samples": 50, "steps": 50, "smooth_steps": 20, "search_samples": 4},
+    "standard": {"grid": 9, "samples": 100, "steps": 100, "smooth_steps": 40, "search_samples": 8},
+    "thorough": {"grid": 13, "samples": 200, "steps": 200, "smooth_steps": 80, "search_samples": 8},
+}
+_LARGE: Mapping[str, Mapping[str, Any]] = {
+    "quick": {"grid": 4, "samples": 24, "steps": 20, "smooth_steps": 12, "search_samples": 2},
+    "standard": {"grid": 7, "samples": 50, "steps": 50, "smooth_steps": 20, "search_samples": 4},
+    "thorough": {"grid": 11, "samples": 100, "steps": 100, "smooth_steps": 40, "search_samples": 8},
+}
+_LARGE_EPSILONS: Mapping[str, tuple[float, ...]] = {
+    "quick": (0.25, 0.5, 2.0),
+    "standard": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
+    "thorough": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
+}
+
+
+def sigma_grid(points: int, *, large: bool) -> tuple[float, ...]:
+    """σ in pixel space with 0 first.
+
+    Small inputs: σ = t², t equally spaced from 0 to √0.3 (S0 Fig. 16), ``points`` in all. From
+    128×128 pixels on: 0 and ``points`` values spaced evenly in log σ from .0025 to .3, because
+    there a map has changed beyond recognition long before the first steps of the other grid.
+    """
+    if large:
+        spaced = np.geomspace(0.0025, 0.3, points)
+        return (0.0, *(float(f"{s:.3g}") for s in spaced))
+    return tuple(float(f"{t * t:.3g}") for t in np.linspace(0.0, np.sqrt(0.3), points))
+
+
+def plan_settings(
+    *,
+    effort: str,
+    profile: Profile,
+    input_shape: tuple[int, int, int],
+    origin: str,
+    **given: Any,
+) -> tuple[Settings, tuple[Setting, ...]]:
+    """Settings of an effort, each replaced by what the user gave, with the origin of each.
+
+    ``given`` holds any of ``sigmas``, ``epsilons``, ``samples``, ``steps``, ``k`` and ``seed``
+    (``None`` = not given); ``origin`` names where these came from.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+    """
+    if effort not in EFFORTS:
+        raise InputError(f"effort {effort!r} is unknown. Choose one of {', '.join(EFFORTS)}.")
+    given = {name: value for name, value in given.items() if value is not None}
+    _, height, width = input_shape
+    large = height * width >= LARGE_INPUT
+    preset = (_LARGE if large else _SMALL)[effort]
+    decisive = profile.attack_epsilons(height, width)
+    usual = _LARGE_EPSILONS[effort] if large else (2.0, 4.0, 8.0, 16.0)
+    values: dict[str, Any] = {
+        "sigmas": sigma_grid(preset["grid"], large=large),
+        "epsilons": usual,
+        "samples": preset["samples"],
+        "steps": preset["steps"],
+        "k": default_k(height, width),
+        "seed": 0,
+    }
+    values |= given
+    _check(values, pixels=height * width)
+    origins = dict.fromkeys(("sigmas", "epsilons", "samples", "steps"), "effort")
+    origins |= {"k": "default", "seed": "default"} | dict.fromkeys(given, origin)
+    samples = values["samples"]
+    settings = Settings(
+        sigmas=tuple(sorted({0.0, *map(float, values["sigmas"])})),
+        epsilons=tuple(sorted({*map(float, values["epsilons"]), *decisive})),
+        smooth_epsilons=decisive,
+        samples=samples,
+        steps=values["steps"],
+        smooth_steps=max(1, round(preset["smooth_steps"] * values["steps"] / preset["steps"])),
+        search_samples=min(preset["search_samples"], samples),
+        select_samples=max(1, samples // 3 if not large else samples // 2),
+        k=values["k"],
+        seed=values["seed"],
+        chunk=4 if large else 32,
+        hessian_classes=20,
+    )
+    derived = {"smooth_epsilons": "profile", "chunk": "default", "hessian_classes": "default"}
+    rows = tuple(
+        Setting(name=f.name, value=_words(getattr(settings, f.name)), origin=label)
+        for f in dataclasses.fields(Settings)
+        for label in [origins.get(f.name, derived.get(f.name, "effort"))]
+    )
+    return settings, (Setting(name="effort", value=effort, origin=origin), *rows)
+
+
+def _check(values: Mapping[str, Any], *, pixels: int) -> None:
+    for sigma in values["sigmas"]:
+        if not 0 <= sigma <= 1:
+            raise InputError(
+                f"sigma {sigma:g} is out of range: give values from 0 to 1 (pixel units)."
+            )
+    for epsilon in values["epsilons"]:
+        if not 0 < epsilon <= 255:
+            raise InputError(
+                f"epsilon {epsilon:g} is out of range: give values in (0, 255], in 1/255 units."
+            )
+    if not values["sigmas"] or not values["epsilons"]:
+        raise InputError("At least one sigma and one epsilon are needed.")
+    for name, least in (("samples", 2), ("steps", 1)):
+        if values[name] < least:
+            raise InputError(f"{name} {values[name]} is too small: give at least {least}.")
+    if not 1 <= values["k"] < pixels:
+        raise InputError(f"k {values['k']} is out of range: a map has {pixels} pixels.")
+    if values["seed"] < 0:
+        raise InputError(f"seed {values['seed']} is negative: give 0 or more.")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"{item:g}" for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,153 @@
+"""The run folder: what was asked, which tasks are done, and their arrays; written atomically."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from auditor.errors import IncompleteRunError, InputError
+
+Arrays = dict[str, npt.NDArray[Any]]
+REQUEST = "run.json"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves either the old one or the whole new one.
+
+    Raises
+    ------
+    IncompleteRunError
+        If the file cannot be written, e.g. because the disk is full.
+    """
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise IncompleteRunError(
+            f"{path}: cannot be written ({error.strerror}). Make room, then use --resume."
+        ) from error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that holds one audit.
+
+    ``run.json`` says what was asked for, ``tasks/NAME.npz`` holds the arrays of a finished task;
+    results are added at the end.
+    """
+
+    path: Path
+
+    @classmethod
+    def check(cls, path: Path, *, resume: bool) -> RunFolder:
+        """The folder for a new run, or for the one to resume; nothing is written yet.
+
+        Raises
+        ------
+        InputError
+            If the folder is in use without ``resume``, or there is nothing to resume.
+        """
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path}: is a file. Give the name of a folder for the run.")
+        if resume and not (path / REQUEST).is_file():
+            raise InputError(f"{path}: no run to resume here. Leave out --resume to start one.")
+        if not resume and path.is_dir() and any(path.iterdir()):
+            raise InputError(
+                f"{path}: exists and is not empty. Use --resume, or name another folder."
+            )
+        return cls(path)
+
+    def open(self, request: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+        """Start the run, or compare with the one that is there; returns its ``fixed`` part.
+
+        ``request`` must be equal on resuming; ``fixed`` (date, environment, command) is kept from
+        the first start.
+
+        Raises
+        ------
+        InputError
+            If a setting differs from the run's; the message names the differing ones.
+        """
+        plain = json.loads(json.dumps(request))
+        file = self.path / REQUEST
+        if not file.is_file():
+            try:
+                (self.path / "tasks").mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{self.path}: cannot be made ({error.strerror}).") from error
+            record = {"request": plain, "fixed": dict(fixed)}
+            write_atomically(file, json.dumps(record, indent=1, sort_keys=True).encode())
+            return dict(fixed)
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            before, kept = dict(record["request"]), dict(record["fixed"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file}: cannot be read ({error}). Start a new run.") from error
+        differ = [n for n in sorted({*before, *plain}) if before.get(n) != plain.get(n)]
+        if differ:
+            shown = "; ".join(
+                f"{n}: {_short(before.get(n))} → {_short(plain.get(n))}" for n in differ
+            )
+            raise InputError(
+                f"{self.path}: cannot resume with other settings ({shown}).\n"
+                "Use the same ones, or start a new run."
+            )
+        return kept
+
+    def done(self, task: str) -> bool:
+        """Whether the task's arrays are on disk."""
+        return (self.path / "tasks" / f"{task}.npz").is_file()
+
+    def save(self, task: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Put a finished task on disk."""
+        write_npz(self.path / "tasks" / f"{task}.npz", arrays)
+
+    def load(self, task: str) -> Arrays:
+        """Arrays of a finished task.
+
+        Raises
+        ------
+        IncompleteRunError
+            If its file is damaged.
+        """
+        file = self.path / "tasks" / f"{task}.npz"
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
+            raise IncompleteRunError(
+                f"{file}: is damaged ({error}). Delete it, then use --resume."
+            ) from error
+
+    def log(self, message: str) -> None:
+        """Add a line with the time to ``audit.log``."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with (self.path / "audit.log").open("a", encoding="utf-8") as file:
+            file.write(f"{now} {message}\n")
+
+
+def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays to an ``.npz`` file, atomically; the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]  # names are never "allow_pickle"
+    write_atomically(path, buffer.getvalue())
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
+    return text if len(text) <= 40 else text[:18] + "…" + text[-18:]

@@ -1,0 +1,241 @@
+"""The pieces an audit is cut into; each returns arrays that go to disk before the next starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attacks import top_set
+from auditor.attributions import FRESH, SHOWN
+from auditor.evaluation import Evaluator, Meter
+from auditor.images import ImageSet
+from auditor.metrics.drift import Reference
+from auditor.metrics.views import magnitude
+from auditor.models import Classifier
+from auditor.probes.attack_drift import AttackBudget, Deltas, attack_drift, search
+from auditor.probes.curvature import curvature
+from auditor.probes.members import control_probe, twin_probe
+from auditor.probes.smoothing import smoothing
+from auditor.probes.subject import CleanMaps, Subject, clean_maps
+from auditor.records import Key, Records
+from auditor.settings import Settings
+from auditor.store import Arrays
+
+GALLERY = 4
+"""Images in the gallery of the report."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """All that the tasks of one audit share.
+
+    ``targets`` (n,) are the model's predictions, ``usable`` (n,) is false where a label says that
+    the prediction is wrong: such images are explained but not attacked.
+    """
+
+    classifier: Classifier
+    twins: tuple[Classifier, ...]
+    control: Classifier
+    images: ImageSet
+    targets: Tensor
+    usable: Tensor
+    settings: Settings
+    meter: Meter
+    batch: int
+    device: str
+
+    def evaluator(self, probe: str, model: Classifier | None = None) -> Evaluator:
+        """Evaluate the audited model, or another one, on a probe's account."""
+        return Evaluator(
+            model=model or self.classifier,
+            batch=self.batch,
+            device=self.device,
+            probe=probe,
+            meter=self.meter,
+        )
+
+    def subject(self, rows: Sequence[int]) -> Subject:
+        """Some of the images, by index."""
+        index = torch.tensor(list(rows))
+        return Subject(
+            x=self.images.pixels[index],
+            target=self.targets[index],
+            images=tuple(rows),
+            k=self.settings.k,
+            seed=self.settings.seed,
+        )
+
+    def budget(self, sigma: float) -> AttackBudget:
+        """What an attack at this σ may spend."""
+        s = self.settings
+        if sigma == 0:
+            return AttackBudget(steps=s.steps, search_samples=1, select_samples=1, samples=1)
+        return AttackBudget(
+            steps=s.smooth_steps,
+            search_samples=s.search_samples,
+            select_samples=s.select_samples,
+            samples=s.samples,
+        )
+
+
+def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas) -> Arrays:
+    """All probes at one σ for some images: validity, attacks, twins and the control.
+
+    ``transfer`` holds the perturbations found for the unsmoothed map, for the usable rows only;
+    at σ = 0 it is empty, and the curvature is measured as well.
+    """
+    s = bench.settings
+    subject = bench.subject(rows)
+    samples = s.samples if sigma > 0 else 1
+    evaluator = bench.evaluator("smoothing")
+    plain = clean_maps(evaluator, subject, sigma=0, samples=1).shown
+    maps = clean_maps(evaluator, subject, sigma=sigma, samples=samples) if sigma else _same(plain)
+    records = smoothing(plain, maps, sigma=sigma, k=s.k)
+    for twin in bench.twins:
+        member = bench.evaluator("twin", twin)
+        twin_plain = clean_maps(member, subject, sigma=0, samples=1).shown
+        other = _shown(member, subject, sigma, samples) if sigma else twin_plain
+        records |= twin_probe(
+            plain, maps.shown, twin_plain, other, sigma=sigma, k=s.k, name=twin.name
+        )
+    other = _shown(bench.evaluator("control", bench.control), subject, sigma, samples)
+    records |= control_probe(maps, other, sigma=sigma, k=s.k)
+    usable = bench.usable[list(rows)]
+    arrays: Arrays = {}
+    if usable.any():
+        attacked = bench.subject([row for row, ok in zip(rows, usable.tolist(), strict=True) if ok])
+        found, deltas = attack_drift(
+            bench.evaluator("attack"),
+            attacked,
+            CleanMaps(shown=maps.shown[usable], fresh=maps.fresh[usable], kept=maps.kept[usable]),
+            sigma=sigma,
+            epsilons=s.smooth_epsilons if sigma else s.epsilons,
+            budget=bench.budget(sigma),
+            transfer=transfer,
+        )
+        records |= _spread(found, usable)
+        for epsilon in s.smooth_epsilons:
+            arrays[f"delta|{epsilon}"] = deltas[epsilon].numpy()
+        if sigma == 0:
+            bent = curvature(
+                bench.evaluator("curvature"), attacked, deltas, max_classes=s.hessian_classes
+            )
+            records |= _spread(bent, usable)
+    return arrays | {key.encode(): values for key, values in records.items()}
+
+
+def convergence_task(
+    bench: Bench, rows: Sequence[int], sigma: float, epsilon: float, transfer: Deltas
+) -> Arrays:
+    """Top-k overlap under the attack of one (σ, ε) with its budget doubled."""
+    s = bench.settings
+    usable = bench.usable[list(rows)]
+    kept_rows = [row for row, ok in zip(rows, usable.tolist(), strict=True) if ok]
+    if not kept_rows:
+        return {}
+    subject = bench.subject(kept_rows)
+    evaluator = bench.evaluator("attack")
+    budget = bench.budget(sigma).doubled()
+    maps = clean_maps(evaluator, subject, sigma=sigma, samples=budget.samples)
+    radius = torch.full((len(subject.x),), epsilon / 255)
+    delta = search(
+        evaluator,
+        subject,
+        top_set(maps.shown, s.k),
+        sigma=sigma,
+        radius=radius,
+        budget=budget,
+        known=(transfer[epsilon],) if sigma else (),
+    )
+    moved = _moved(bench, subject, delta, sigma)
+    overlap = Reference(maps.shown, s.k).drift(moved)["topk_intersection"]
+    lost = delta.flatten(1).isnan().any(dim=1)
+    key = Key(
+        probe="attack",
+        metric="topk_intersection",
+        attack="topk_doubled",
+        sigma=sigma,
+        epsilon=epsilon,
+    )
+    values = overlap.masked_fill(lost, torch.nan).double().numpy()
+    records = {key: values, _infeasible(key): lost.double().numpy()}
+    return {k.encode(): v for k, v in _spread(records, usable).items()}
+
+
+def gallery_task(
+    bench: Bench,
+    rows: Sequence[int],
+    plain_delta: Tensor,
+    smooth_delta: Tensor,
+    *,
+    sigma: float,
+    epsilon: float,
+) -> Arrays:
+    """Pictures of the most-moved images: clean and attacked, unsmoothed and smoothed."""
+    subject = bench.subject(rows)
+    evaluator = bench.evaluator("gallery")
+
+    def story(sigma: float, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        samples = bench.budget(sigma).samples
+        before = clean_maps(evaluator, subject, sigma=sigma, samples=samples).shown
+        after = _moved(bench, subject, delta, sigma)
+        overlap = Reference(before, subject.k).drift(after)["topk_intersection"]
+        return magnitude(before), magnitude(after), overlap
+
+    plain_before, plain_after, plain_overlap = story(0.0, plain_delta)
+    smooth_before, smooth_after, smooth_overlap = story(sigma, smooth_delta)
+    tensors = {
+        "index": torch.tensor(list(rows)),
+        "image": subject.x,
+        "perturbed_plain": subject.x + plain_delta.nan_to_num(),
+        "perturbed_smooth": subject.x + smooth_delta.nan_to_num(),
+        "plain_before": plain_before,
+        "plain_after": plain_after,
+        "plain_overlap": plain_overlap,
+        "smooth_before": smooth_before,
+        "smooth_after": smooth_after,
+        "smooth_overlap": smooth_overlap,
+        "sigma": torch.tensor(sigma),
+        "epsilon_plain": torch.tensor(epsilon),
+        "epsilon_smooth": torch.tensor(epsilon),
+    }
+    return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
+
+
+def _moved(bench: Bench, subject: Subject, delta: Tensor, sigma: float) -> Tensor:
+    samples = bench.budget(sigma).samples
+    explain = subject.explainer(
+        bench.evaluator("attack"), sigma=sigma, samples=samples, stream=FRESH
+    )
+    rows = torch.arange(len(subject.x))
+    return explain(subject.x + delta.nan_to_num(), rows=rows, draw=0)[0]
+
+
+def _shown(evaluator: Evaluator, subject: Subject, sigma: float, samples: int) -> Tensor:
+    """The map that a user is shown, under the same noise for every member."""
+    method = subject.smoothed(sigma=sigma, samples=samples, stream=SHOWN)
+    maps, _ = method(evaluator, subject.x, subject.target, images=subject.images, draw=0)
+    return maps
+
+
+def _same(plain: Tensor) -> CleanMaps:
+    return CleanMaps(shown=plain, fresh=plain, kept=torch.ones(len(plain)))
+
+
+def _infeasible(key: Key) -> Key:
+    return dataclasses.replace(key, metric="infeasible")
+
+
+def _spread(records: Records, usable: Tensor) -> Records:
+    """Put values of the usable images into arrays over all images of the task."""
+    spread: Records = {}
+    for key, values in records.items():
+        full = np.full(len(usable), np.nan)
+        full[usable.numpy()] = values
+        spread[key] = full
+    return spread

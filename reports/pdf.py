@@ -1,0 +1,113 @@
+"""From a result to one PDF file: pages, metadata, attachment; the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pikepdf
+
+from auditor.results import AuditResult
+from reports import sentences, text
+from reports.document import typeset
+from reports.formatting import visible
+
+ATTACHMENT = "audit.json"
+
+
+def write_pdf(result: AuditResult, path: str | Path) -> None:
+    """Write the report of an audit; the file appears whole or not at all.
+
+    The same result gives the same bytes: every date in the file is ``result.created``.
+
+    Parameters
+    ----------
+    result
+        A finished audit; ``gallery`` may be empty.
+    path
+        The file to write; its folder must exist. An existing file is replaced.
+
+    Raises
+    ------
+    OSError
+        The folder is missing or cannot be written.
+    ValueError
+        ``result.created`` is not an ISO 8601 time, or a number is not finite.
+    """
+    path = Path(path)
+    data = render(result)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".part")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def render(result: AuditResult) -> bytes:
+    """The report as the bytes of a PDF file."""
+    title = visible(f"{text.TITLE}: {result.model.name}")
+    subject = visible(f"{sentences.verdict(result)} (purpose: {result.profile.name})")
+    when = _time(result.created)
+    producer = f"attribution-auditor {visible(result.auditor_version)}"
+    # reportlab derives nothing from the clock here, pikepdf neither: dates are all set below
+    with pikepdf.open(io.BytesIO(typeset(result, title=title))) as pdf:
+        _attach(pdf, result.to_json(), when)
+        pdf.Root.Lang = pikepdf.String("en-US")
+        pdf.Root.ViewerPreferences = pikepdf.Dictionary(DisplayDocTitle=True)
+        with pdf.open_metadata(set_pikepdf_as_editor=False, update_docinfo=False) as xmp:
+            xmp["dc:title"] = title
+            xmp["dc:description"] = subject
+            xmp["dc:creator"] = [producer]
+            xmp["dc:language"] = ["en-US"]
+            xmp["dc:format"] = "application/pdf"
+            xmp["pdf:Producer"] = producer
+            xmp["xmp:CreatorTool"] = producer
+            for name in ("xmp:CreateDate", "xmp:ModifyDate", "xmp:MetadataDate"):
+                xmp[name] = when.isoformat()
+        stamp = _pdf_date(when)
+        for key in list(pdf.docinfo.keys()):
+            del pdf.docinfo[key]
+        pdf.docinfo["/Title"] = title
+        pdf.docinfo["/Subject"] = subject
+        pdf.docinfo["/Creator"] = producer
+        pdf.docinfo["/Producer"] = producer
+        pdf.docinfo["/CreationDate"] = stamp
+        pdf.docinfo["/ModDate"] = stamp
+        buffer = io.BytesIO()
+        pdf.save(buffer, deterministic_id=True, recompress_flate=False)
+    return buffer.getvalue()
+
+
+def _attach(pdf: pikepdf.Pdf, text_of_results: str, when: datetime) -> None:
+    file = pikepdf.AttachedFileSpec(  # type: ignore[call-arg]  # stub lacks `relationship`
+        pdf,
+        # a lone surrogate in a file name becomes its JSON escape, so that the bytes are UTF-8
+        text_of_results.encode("utf-8", errors="backslashreplace"),
+        filename=ATTACHMENT,
+        mime_type="application/json",
+        description="Machine-readable results of this audit",
+        creation_date=_pdf_date(when),
+        mod_date=_pdf_date(when),
+        relationship=pikepdf.Name.Data,
+    )
+    pdf.attachments[ATTACHMENT] = file
+    pdf.Root.AF = pikepdf.Array([file.obj])
+
+
+def _time(created: str) -> datetime:
+    when = datetime.fromisoformat(created)
+    aware = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).replace(microsecond=0)
+
+
+def _pdf_date(when: datetime) -> str:
+    return when.strftime("D:%Y%m%d%H%M%SZ")

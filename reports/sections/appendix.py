@@ -1,0 +1,66 @@
+"""Results image by image, the worst first."""
+
+from __future__ import annotations
+
+from reportlab.platypus import Flowable
+
+from auditor.results import AuditResult, Measurement
+from reports.blocks import paragraph, table
+from reports.formatting import count, number, short
+from reports.sections.attack import worst_case
+from reports.sections.gallery import class_name
+from reports.series import focus, headline_epsilon, one
+
+MOST = 200
+
+
+def build(result: AuditResult) -> list[Flowable]:
+    """At most 200 rows, ordered by what the attack leaves of the smoothed map."""
+    sigma = focus(result)
+    columns: dict[str, Measurement | None] = {
+        "Attacked overlap, unsmoothed": worst_case(result, 0.0)
+    }
+    if sigma:
+        columns[f"Attacked overlap, σ = {short(sigma)}"] = worst_case(result, sigma)
+        columns[f"Self-overlap, σ = {short(sigma)}"] = one(
+            result, probe="smoothing", metric="self_overlap", sigma=sigma
+        )
+        columns["Label kept under the noise"] = one(
+            result, probe="smoothing", metric="label_kept", sigma=sigma
+        )
+    columns["Hessian eigenvalue"] = one(result, probe="curvature", metric="hessian_eigenvalue")
+    total = len(result.images.names)
+    order = _worst_first(result, sigma)
+    rows = [
+        (
+            result.images.names[i],
+            class_name(result, i),
+            _half(result, i),
+            *(number(m.values[i] if m else None) for m in columns.values()),
+        )
+        for i in order[:MOST]
+    ]
+    epsilon = headline_epsilon(result)
+    lead = f"Attacked: adaptive top-k, ε = {short(epsilon)}/255. " if epsilon is not None else ""
+    if total > MOST:
+        lead += f"The {MOST} worst of {count(total)} images; all are in the attached audit.json. "
+    lead += "“–” stands for an image that is excluded from a figure or was not measured."
+    widths = (3, 1.4, 0.9, *[1.1] * len(columns))
+    return [paragraph(lead), table(("Image", "Predicted", "Half", *columns), rows, widths)]
+
+
+def _worst_first(result: AuditResult, sigma: float | None) -> list[int]:
+    """Ascending overlap of the smoothed map, then of the unsmoothed; excluded images last."""
+    keys = [worst_case(result, s) for s in (sigma, 0.0)]
+
+    def rank(i: int) -> tuple[float, ...]:
+        values = (m.values[i] if m else None for m in keys)
+        return *(float("inf") if v is None else v for v in values), float(i)
+
+    return sorted(range(len(result.images.names)), key=rank)
+
+
+def _half(result: AuditResult, i: int) -> str:
+    if i in result.images.screen:
+        return "screen"
+    return "confirm" if i in result.images.confirm else "excluded"

@@ -1,0 +1,204 @@
+"""What attacks leave of the explanation, smoothed against unsmoothed, beside controls."""
+
+from __future__ import annotations
+
+from reportlab.graphics.shapes import Drawing
+from reportlab.platypus import Flowable
+
+from auditor.results import AuditResult, Measurement
+from reports import text
+from reports.blocks import beside, paragraph, subsection, table
+from reports.charts import grid_chart
+from reports.formatting import NOTHING, count, estimate_cell, estimate_line, number, short
+from reports.series import (
+    ATTACKS,
+    DRIFT_METRICS,
+    chance_level,
+    drawn,
+    estimate,
+    exclusions,
+    focus,
+    focus_mark,
+    headline_epsilon,
+    one,
+    over_epsilon,
+    over_sigma,
+    sigma_ticks,
+)
+from reports.style import LOOKS, TEXT_WIDTH
+
+_HALF = TEXT_WIDTH / 2 - 6
+
+
+def build(result: AuditResult) -> list[Flowable]:
+    """Charts over ε and σ, the table of overlaps, the table of all drift metrics."""
+    rows = _conditions(result)
+    if not rows:
+        return [paragraph(text.NOT_RUN["attack"])]
+    parts: list[Flowable] = [paragraph(text.ATTACK_READING)]
+    charts = [c for c in (_epsilon_chart(result), _sigma_chart(result)) if c is not None]
+    if charts:
+        parts.append(beside(*charts))
+    area = estimate(result, probe="attack", attack="topk", metric="auc_over_eps")
+    if area is not None:
+        parts.append(
+            paragraph(
+                "Area under the overlap of the unsmoothed map over ε (trapezoids of unit spacing "
+                f"over the grid): {estimate_line(area)}."
+            )
+        )
+    parts += [
+        subsection("Top-k overlap, smoothed against unsmoothed"),
+        table(
+            (
+                "σ",
+                "ε (1/255)",
+                "Attack",
+                "Overlap",
+                "Overlap, same noise",
+                "Floor at this σ",
+                "Chance",
+                "n",
+                "Excluded",
+            ),
+            [_overlap_row(result, m) for m in rows],
+            (0.95, 0.8, 1.5, 1.6, 1.6, 1.6, 0.9, 0.85, 1.9),
+        ),
+        subsection("All drift metrics under attack"),
+        table(
+            ("σ", "ε", "Attack", *(text.METRICS[metric] for metric in DRIFT_METRICS)),
+            [_drift_row(result, m) for m in rows],
+            (1.05, 0.65, 1.3, *[1.25] * len(DRIFT_METRICS)),
+        ),
+        paragraph(
+            "Small type: confidence interval over images. n and exclusions as in the table above.",
+            "caption",
+        ),
+    ]
+    return parts
+
+
+def _conditions(result: AuditResult) -> list[Measurement]:
+    found = result.find(probe="attack", metric="topk_intersection")
+    known = {name: place for place, name in enumerate(ATTACKS)}
+
+    def order(m: Measurement) -> tuple[float, float, int, str]:
+        name = m.attack or ""
+        return m.sigma or 0.0, m.epsilon or 0.0, known.get(name, len(known)), name
+
+    return sorted(found, key=order)
+
+
+def _overlap_row(result: AuditResult, m: Measurement) -> tuple[str, ...]:
+    same = {"probe": "attack", "attack": m.attack, "sigma": m.sigma, "epsilon": m.epsilon}
+    floor = estimate(result, probe="smoothing", metric="self_overlap", sigma=m.sigma)
+    return (
+        short(m.sigma),
+        short(m.epsilon),
+        text.ATTACKS.get(m.attack or "", m.attack or NOTHING),
+        estimate_cell(m.estimate),
+        estimate_cell(estimate(result, metric="topk_intersection_common", **same)),
+        NOTHING if m.sigma == 0 else estimate_cell(floor),
+        number(m.chance),
+        count(m.estimate.n) if m.estimate else "0",
+        exclusions(m),
+    )
+
+
+def _drift_row(result: AuditResult, m: Measurement) -> tuple[str, ...]:
+    same = {"probe": "attack", "attack": m.attack, "sigma": m.sigma, "epsilon": m.epsilon}
+    return (
+        short(m.sigma),
+        short(m.epsilon),
+        text.ATTACKS.get(m.attack or "", m.attack or NOTHING),
+        *(estimate_cell(estimate(result, metric=metric, **same)) for metric in DRIFT_METRICS),
+    )
+
+
+def _epsilon_chart(result: AuditResult) -> Drawing | None:
+    at = {"probe": "attack", "metric": "topk_intersection"}
+    sigma = focus(result)
+    curves = drawn(
+        over_epsilon(
+            result,
+            "random signs, unsmoothed",
+            LOOKS["random_signs"],
+            **at,
+            sigma=0.0,
+            attack="random_signs",
+        ),
+        over_epsilon(
+            result, "adaptive top-k, unsmoothed", LOOKS["topk"], **at, sigma=0.0, attack="topk"
+        ),
+        *(
+            [
+                over_epsilon(
+                    result,
+                    f"adaptive top-k, σ = {short(sigma)}",
+                    LOOKS["plain"],
+                    **at,
+                    sigma=sigma,
+                    attack="topk",
+                )
+            ]
+            if sigma
+            else []
+        ),
+    )
+    if not curves:
+        return None
+    return grid_chart(
+        title="Top-k overlap over the size of the perturbation",
+        curves=curves,
+        ticks=[short(e) for e in result.epsilons],
+        x_title="ε (1/255)",
+        width=_HALF,
+        height=190,
+        y_range=(0, 1),
+        levels=chance_level(result),
+    )
+
+
+def _sigma_chart(result: AuditResult) -> Drawing | None:
+    epsilon = headline_epsilon(result)
+    at = {"probe": "attack", "metric": "topk_intersection", "epsilon": epsilon}
+    curves = drawn(
+        over_sigma(
+            result,
+            "self-overlap (floor)",
+            LOOKS["self_overlap"],
+            probe="smoothing",
+            metric="self_overlap",
+        ),
+        *(
+            over_sigma(result, text.ATTACKS[name], LOOKS[name], **at, attack=name)
+            for name in ATTACKS
+        ),
+    )
+    if epsilon is None or not curves:
+        return None
+    mark, label = focus_mark(result)
+    return grid_chart(
+        title=f"Top-k overlap over smoothing, ε = {short(epsilon)}/255",
+        curves=curves,
+        ticks=sigma_ticks(result),
+        x_title="smoothing σ (pixel units)",
+        width=_HALF,
+        height=190,
+        y_range=(0, 1),
+        levels=chance_level(result),
+        mark=mark,
+        mark_label=label,
+    )
+
+
+def worst_case(result: AuditResult, sigma: float | None) -> Measurement | None:
+    """The adaptive attack's overlap at a σ and the headline ε, image by image."""
+    return one(
+        result,
+        probe="attack",
+        attack="topk",
+        metric="topk_intersection",
+        sigma=sigma,
+        epsilon=headline_epsilon(result),
+    )

@@ -1,0 +1,130 @@
+"""What was audited, against which attacker, and by which criteria: fixed before the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reportlab.platypus import Flowable
+
+from auditor.results import AuditResult, ModelIdentity
+from reports import text
+from reports.blocks import bullets, capped, facts, paragraph, status, subsection, table
+from reports.formatting import count, percent, plural, short
+from reports.sentences import requirement
+
+MOST_UNREADABLE = 40
+MOST_CLASSES = 60
+
+
+def build(result: AuditResult) -> list[Flowable]:
+    """Identity of the model, its twins and the images, with the preflight."""
+    parts: list[Flowable] = [
+        subsection("Model"),
+        facts(_model_facts(result.model)),
+    ]
+    if result.model.preflight:
+        parts += [subsection("Checks before the audit"), _preflight(result.model)]
+    for index, twin in enumerate(result.twins, start=1):
+        parts += [subsection(f"Twin {index}"), facts(_model_facts(twin))]
+        if twin.preflight:
+            parts.append(_preflight(twin))
+    parts += [subsection("Images"), facts(_image_facts(result))]
+    if result.images.unreadable:
+        rows, left = capped(result.images.unreadable, MOST_UNREADABLE, "unreadable files")
+        parts += [
+            subsection("Unreadable files"),
+            table(("File", "Reason"), rows, (3, 2)),
+        ]
+        if left:
+            parts.append(paragraph(left, "caption"))
+    if result.notes:
+        parts += [subsection("Notes of the audit"), *bullets(result.notes)]
+    return parts
+
+
+def build_threat_model(result: AuditResult) -> list[Flowable]:
+    """Aim, means and knowledge of the attacker."""
+    epsilons = "Sizes tested: ε = " + ", ".join(short(e) for e in result.epsilons) + "."
+    if not result.epsilons:
+        epsilons = "No size was tested."
+    return bullets(line.format(epsilons=epsilons) for line in text.THREAT_MODEL)
+
+
+def build_criteria(result: AuditResult) -> list[Flowable]:
+    """The profile as declared, with every profile tried on this run."""
+    profile = result.profile
+    declared = {c.name: c for c in result.recommendation.criteria}
+    parts: list[Flowable] = [
+        paragraph(text.DECLARED),
+        facts(
+            (
+                ("Profile", f"{profile.title} ({profile.name})"),
+                ("Purpose", profile.summary),
+                ("SHA-256 of the profile", profile.sha256),
+                ("Declared", profile.declared),
+                ("Objective", profile.objective),
+                ("Confidence level", percent(profile.confidence)),
+            )
+        ),
+    ]
+    if declared:
+        rows = [(c.title, requirement(c), c.because) for c in declared.values()]
+        parts.append(
+            table(("Criterion", "Required", "Where the threshold comes from"), rows, (2, 1.6, 3))
+        )
+    parts += [
+        subsection("Every profile tried on this run"),
+        table(("Profile", "SHA-256", "Time"), profile.tried, (1.2, 4, 1.8)),
+    ]
+    return parts
+
+
+def _model_facts(model: ModelIdentity) -> tuple[tuple[str, str], ...]:
+    shape = " × ".join(str(size) for size in model.input_shape)
+    return (
+        ("Name", model.name),
+        ("Format", model.format),
+        ("Architecture", model.architecture),
+        ("SHA-256 of parameters and buffers", model.sha256),
+        ("Parameters", count(model.parameters)),
+        ("Classes", count(model.classes)),
+        ("Input (channels × height × width)", shape),
+        ("Normalization: mean", ", ".join(short(v) for v in model.mean) or "none"),
+        ("Normalization: standard deviation", ", ".join(short(v) for v in model.std) or "none"),
+    )
+
+
+def _preflight(model: ModelIdentity) -> Flowable:
+    rows = [(check.name, status(check.status), check.message) for check in model.preflight]
+    return table(("Check", "Result", "Remark"), rows, (1.4, 0.8, 4))
+
+
+def _image_facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
+    images = result.images
+    wrong = "not known: no labels" if images.misclassified is None else count(images.misclassified)
+    return (
+        ("Source", images.source),
+        ("Format", images.format),
+        ("SHA-256 of the manifest", images.manifest_sha256),
+        ("Images available", count(images.available)),
+        ("Images audited", count(len(images.names))),
+        ("Selection rule", images.selection),
+        (
+            "Halves",
+            f"{count(len(images.screen))} to screen σ, {count(len(images.confirm))} to confirm it",
+        ),
+        ("Misclassified", wrong),
+        ("Unreadable", plural(len(images.unreadable), "file")),
+        ("Class balance", _balance(images.class_balance)),
+    )
+
+
+def _balance(balance: Mapping[str, int]) -> str:
+    present = sorted(
+        ((name, n) for name, n in balance.items() if n), key=lambda item: (-item[1], item[0])
+    )
+    text_of_it = ", ".join(f"{name}: {count(n)}" for name, n in present[:MOST_CLASSES])
+    if len(present) > MOST_CLASSES:
+        rest = present[MOST_CLASSES:]
+        text_of_it += f"; {count(len(rest))} more with {plural(sum(n for _, n in rest), 'image')}"
+    return text_of_it or "not known"

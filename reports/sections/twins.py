@@ -1,0 +1,165 @@
+"""The model's maps against those of its twins, and against a network that learned nothing."""
+
+from __future__ import annotations
+
+from reportlab.graphics.shapes import Drawing
+from reportlab.platypus import Flowable
+
+from auditor.results import AuditResult
+from reports import text
+from reports.blocks import beside, gap, paragraph, subsection, table
+from reports.charts import Curve, grid_chart
+from reports.formatting import count, estimate_cell, estimate_line, short
+from reports.series import (
+    Condition,
+    chance_level,
+    drawn,
+    estimate,
+    exclusions,
+    focus_mark,
+    one,
+    over_sigma,
+    partners,
+    sigma_ticks,
+)
+from reports.style import LOOKS, TEXT_WIDTH
+
+_TWIN = {
+    "stability_error": "Stability error (map units)",
+    "normalized_stability_error": "Stability error, normalized",
+    "fidelity_error": "Fidelity error (map units)",
+    "normalized_fidelity_error": "Fidelity error, normalized",
+    "ssim": "SSIM",
+    "topk_iou": "Top-k IoU",
+    "topk_intersection": "Top-k overlap",
+}
+_CONTROL = {
+    "topk_intersection": "Top-k overlap",
+    "ssim": "SSIM",
+    "spearman": "Spearman correlation",
+}
+
+
+def build(result: AuditResult) -> list[Flowable]:
+    """For every twin a chart and a table; then the control."""
+    parts: list[Flowable] = []
+    twins = partners(result, "twin")
+    parts.append(paragraph(text.TWIN_READING if twins else text.NOT_RUN["twin"]))
+    for index, twin in enumerate(twins, start=1):
+        parts += _twin(result, twin, f"Twin {index}")
+    parts.append(
+        subsection("Re-initialized control", reserve=230 if partners(result, "control") else 30)
+    )
+    controls = partners(result, "control")
+    parts.append(paragraph(text.CONTROL_READING if controls else text.NOT_RUN["control"]))
+    if controls:
+        chart = _control_chart(result)
+        parts += [chart, gap(6)] if chart else []
+        parts += [_table(result, "control", control, _CONTROL) for control in controls]
+    return parts
+
+
+def _twin(result: AuditResult, twin: str, title: str) -> list[Flowable]:
+    parts: list[Flowable] = [subsection(title, reserve=225), paragraph(twin)]
+    agreement = estimate(result, probe="twin", partner=twin, metric="agreement")
+    if agreement is not None:
+        parts.append(
+            paragraph(
+                "Share of images that the model and this twin put into the same class: "
+                f"{estimate_line(agreement)}."
+            )
+        )
+    charts = [
+        chart
+        for chart in (
+            _errors(result, twin, "normalized_", "Errors, divided by the mean map norm"),
+            _errors(result, twin, "", "Errors in map units"),
+        )
+        if chart is not None
+    ]
+    if charts:
+        parts.append(beside(*charts))
+    parts.append(_table(result, "twin", twin, _TWIN))
+    return parts
+
+
+def _table(result: AuditResult, probe: str, partner: str, metrics: dict[str, str]) -> Flowable:
+    rows = []
+    for sigma in result.sigmas:
+        at: dict[str, Condition] = {"probe": probe, "partner": partner, "sigma": sigma}
+        found = [one(result, metric=metric, **at) for metric in metrics]
+        first = next((m for m in found if m is not None), None)
+        rows.append(
+            (
+                short(sigma),
+                *(estimate_cell(m.estimate if m else None) for m in found),
+                count(first.estimate.n) if first and first.estimate else "0",
+                exclusions(first) if first else "not run",
+            )
+        )
+    return table(
+        ("σ", *metrics.values(), "n", "Excluded"), rows, (0.9, *[1.2] * len(metrics), 0.8, 1.4)
+    )
+
+
+def _errors(result: AuditResult, twin: str, prefix: str, title: str) -> Drawing | None:
+    at = {"probe": "twin", "partner": twin}
+    return _chart(
+        result,
+        title,
+        drawn(
+            over_sigma(
+                result, "stability", LOOKS["stability"], **at, metric=f"{prefix}stability_error"
+            ),
+            over_sigma(
+                result, "fidelity", LOOKS["fidelity"], **at, metric=f"{prefix}fidelity_error"
+            ),
+        ),
+    )
+
+
+def _control_chart(result: AuditResult) -> Drawing | None:
+    curves = [
+        over_sigma(
+            result,
+            "twin" if index == 0 else f"twin {index + 1}",
+            LOOKS["stability"] if index == 0 else LOOKS["plain"],
+            probe="twin",
+            partner=twin,
+            metric="topk_intersection",
+        )
+        for index, twin in enumerate(partners(result, "twin")[:2])
+    ]
+    curves += [
+        over_sigma(
+            result,
+            "re-initialized network",
+            LOOKS["control"],
+            probe="control",
+            partner=control,
+            metric="topk_intersection",
+        )
+        for control in partners(result, "control")
+    ]
+    return _chart(
+        result, "Top-k overlap of the model's maps with those of", drawn(*curves), overlap=True
+    )
+
+
+def _chart(
+    result: AuditResult, title: str, curves: tuple[Curve, ...], *, overlap: bool = False
+) -> Drawing | None:
+    if not curves:
+        return None
+    mark, label = focus_mark(result)
+    return grid_chart(
+        title=title,
+        curves=curves,
+        ticks=sigma_ticks(result),
+        x_title="smoothing σ (pixel units)",
+        width=TEXT_WIDTH / 2 - 6,
+        y_range=(0, 1) if overlap else None,
+        levels=chance_level(result) if overlap else (),
+        mark=mark,
+        mark_label=label,
+    )

@@ -1,0 +1,62 @@
+"""The few lines that make, with captum, the smoothed map that was audited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_MAP = '''\
+import torch
+from captum.attr import NoiseTunnel, Saliency
+
+
+def smoothed_map(model, x, target):
+    """SmoothGrad of images x (N, C, H, W), pixels in [0, 1], for class target."""
+    return NoiseTunnel(Saliency(model)).attribute(
+        x.detach().clone().requires_grad_(),
+        nt_type="smoothgrad",
+        nt_samples={samples},
+        nt_samples_batch_size={batch},  # noisy copies per image at a time; lower saves memory
+        stdevs={sigma},  # in pixel units [0, 1]
+        target=target,
+        abs=False,  # signed gradients, as audited
+    )
+'''
+
+_NORMALIZE = '''
+
+class FromPixels(torch.nn.Module):
+    """A network that expects normalized images, wrapped to take pixels in [0, 1]."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor({mean}).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor({std}).view(-1, 1, 1))
+
+    def forward(self, x):
+        return self.network((x - self.mean) / self.std)
+'''
+
+
+def captum_snippet(sigma: float, samples: int, mean: Sequence[float], std: Sequence[float]) -> str:
+    """Python text that defines ``smoothed_map(model, x, target)``.
+
+    Parameters
+    ----------
+    sigma
+        Standard deviation of the noise, pixel units of [0, 1].
+    samples
+        Noisy copies of each image.
+    mean, std
+        The model's normalization per channel, in pixel units; where it changes anything, the
+        text also defines a wrapper ``FromPixels``. ``model`` must take pixels in [0, 1]: then one
+        ``stdevs`` is right although the channels are scaled differently.
+    """
+    text = _MAP.format(sigma=float(f"{sigma:.6g}"), samples=samples, batch=min(samples, 8))
+    if all(m == 0 for m in mean) and all(s == 1 for s in std):
+        return text
+    return text + _NORMALIZE.format(mean=_row(mean), std=_row(std))
+
+
+def _row(values: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{float(value):.9g}" for value in values) + "]"

@@ -1,0 +1,314 @@
+"""The report's fixed words, in plain English."""
+
+from __future__ import annotations
+
+TITLE = "Audit of explanations"
+
+VERDICTS = {
+    "recommended": "Recommended: σ = {sigma}",
+    "no_sigma": "No σ can be recommended",
+    "inconclusive": "Inconclusive",
+}
+
+METRICS = {
+    "topk_intersection": "Top-k overlap",
+    "topk_mass": "Top-k mass",
+    "topk_iou": "Top-k IoU",
+    "spearman": "Spearman",
+    "center_shift": "Center shift (pixels)",
+    "cosine_distance": "Cosine distance",
+    "ssim": "SSIM",
+    "l2": "ℓ₂ (map units)",
+    "relative_l2": "Relative ℓ₂",
+    "topk_intersection_common": "Top-k overlap, same noise",
+    "self_overlap": "Self-overlap",
+    "label_kept": "Label kept under noise",
+    "norm_ratio": "Norm ratio",
+    "stability_error": "Stability error (map units)",
+    "normalized_stability_error": "Stability error, normalized",
+    "fidelity_error": "Fidelity error (map units)",
+    "normalized_fidelity_error": "Fidelity error, normalized",
+    "agreement": "Agreement",
+    "auc_over_eps": "Area over ε",
+}
+
+ATTACKS = {
+    "random_signs": "random signs",
+    "transfer": "transfer",
+    "topk": "adaptive top-k",
+}
+
+GLOSSARY = (
+    "σ is the strength of the noise that smoothing averages over, as a standard deviation of "
+    "pixels in [0, 1]; σ = 0 is the unsmoothed explanation. Overlap is the share of an "
+    "explanation's most important pixels (the top k) that are still there afterwards."
+)
+
+HOW_TO_READ_CHART = (
+    "Left: higher is better. Right: lower is better. Whiskers are the {confidence} confidence "
+    "intervals over images. The floor is the overlap of two smoothed maps of one untouched image "
+    "that differ in nothing but their random noise: what an attack leaves is to be judged against "
+    "it, and against chance."
+)
+
+DECLARED = (
+    "The criteria, the objective and the rule of choice were fixed in a profile whose hash and "
+    "time were stored before anything was measured. Candidates for σ were screened on one half of "
+    "the images; the chosen one was checked on the other half."
+)
+
+THREAT_MODEL = (
+    "What the attacker wants: an image that looks the same to the model (its predicted class does "
+    "not change) but has a different explanation.",
+    "What the attacker may do: change every pixel by at most ε/255 (the ℓ∞ norm), "
+    "staying within [0, 1]. {epsilons}",
+    "What the attacker knows: the whole model with its weights, its normalization, the attribution "
+    "method, σ and the number of noise draws; not the draws themselves. Attacks on a smoothed map "
+    "are adaptive: they aim at the smoothed map and are scored with noise that they never saw.",
+    "What is out of scope: perturbations of other kinds (rotation, patches, larger changes), "
+    "poisoned training data, a manipulated model, and attacks on the prediction itself.",
+    "An image counts only if it is classified correctly at the start (where labels are "
+    "known) and the attack found a perturbation that keeps the predicted class; all others are "
+    "counted as excluded, never averaged in as robust.",
+)
+
+METHODS = (
+    (
+        "Simple gradient",
+        "a(x) = ∇f_c(x), the gradient of the logit of the predicted class c with respect to the "
+        "pixels. c is fixed on the clean image.",
+        "Simonyan et al. 2014 (arXiv 1312.6034)",
+        "The plainest explanation, and the one that most others are built from.",
+    ),
+    (
+        "SmoothGrad",
+        "a_σ(x) = E ∇f_c(x + z), z ~ N(0, σ²I), estimated with n draws; noise is not clipped.",
+        "Smilkov et al. 2017 (arXiv 1706.03825)",
+        "The smoothing that this audit judges.",
+    ),
+    (
+        "Magnitude",
+        "m = Σ over channels of |a|; all top-k figures, correlation and center use it. ℓ₂ and "
+        "cosine use the signed map.",
+        "",
+        "One value per pixel, as people see it.",
+    ),
+    (
+        "Top-k overlap",
+        "|K(a) ∩ K(b)| / k with K the k largest magnitudes; chance level k/(H·W). "
+        "IoU = |K(a) ∩ K(b)| / |K(a) ∪ K(b)|. Mass = Σ of b over K(a) / Σ of b.",
+        "Ghorbani et al. 2019 (arXiv 1710.10547)",
+        "What a reader of the map would notice.",
+    ),
+    (
+        "Spearman correlation",
+        "Rank correlation over pixels, ties averaged.",
+        "Spearman 1904",
+        "Order of all pixels, not only the top.",
+    ),
+    (
+        "Center shift",
+        "‖C(a) − C(b)‖₂ in pixels, C = Σ (row, column)·m / Σ m, not rounded.",
+        "Ghorbani et al. 2019 (arXiv 1710.10547)",
+        "Whether the explanation points elsewhere.",
+    ),
+    (
+        "SSIM",
+        "Gaussian weights (1.5 pixels), on magnitudes clipped at their 99th percentile and scaled "
+        "to [0, 1].",
+        "Wang et al. 2004, IEEE TIP 13(4)",
+        "Similarity as seen; it flatters sparse maps.",
+    ),
+    (
+        "Distances",
+        "ℓ₂ = ‖a − b‖₂; relative ℓ₂ divides by ‖a‖₂; cosine = 1 − ⟨a, b⟩ / (‖a‖₂ ‖b‖₂).",
+        "",
+        "Scale and direction of the signed map.",
+    ),
+    (
+        "Adaptive top-k attack",
+        "Minimizes the overlap by pushing pixels across the k-th magnitude, ‖δ‖∞ ≤ ε, class kept. "
+        "Steps follow central differences of true gradients: (g(x + hv) − g(x − hv)) / 2h.",
+        "After Ghorbani et al. 2019; adaptive as asked for by Tramèr et al. 2020 "
+        "(arXiv 2002.08347)",
+        "Upper bound on what is left of the map.",
+    ),
+    (
+        "Control rows",
+        "Random signs: noise of the same size without any search. Transfer: the "
+        "perturbation made for the unsmoothed map, applied to the smoothed one.",
+        "",
+        "Without them an attack figure says little.",
+    ),
+    (
+        "Stability error",
+        "E over images of ‖a_σ of the model − a_σ of its twin‖₂; normalized: divided by the mean "
+        "map norm at that σ.",
+        "Ye and Farnia 2024 (arXiv 2411.05837)",
+        "What a second training would change.",
+    ),
+    (
+        "Fidelity error",
+        "E over images of ‖a_σ − a_0‖₂; normalized: divided by the mean map norm at that σ.",
+        "Ye and Farnia 2024 (arXiv 2411.05837)",
+        "What smoothing changes in the map.",
+    ),
+    (
+        "Re-initialized control",
+        "The same comparison against the same network with fresh random weights.",
+        "Adebayo et al. 2018 (arXiv 1810.03292)",
+        "A map that stays similar to it explains nothing.",
+    ),
+    (
+        "Curvature",
+        "Largest eigenvalue of W (diag p − ppᵀ) Wᵀ, W = Jacobian of the logits: the input Hessian "
+        "of the cross-entropy loss of a ReLU network.",
+        "Wang et al. 2020 (arXiv 2006.06643)",
+        "How fast the gradient of the loss can turn.",
+    ),
+    (
+        "Intervals",
+        "Bootstrap over images, percentile interval. The choice of σ is repeated on each resample.",
+        "Efron and Tibshirani 1993",
+        "How far the figures depend on these images.",
+    ),
+)
+
+NOT_RUN = {
+    "attack": "Not run: this audit has no attack results.",
+    "gallery": "Not available: this result carries no pictures (maps.npz).",
+    "smoothing": "Not run: this audit has no results on smoothing.",
+    "twin": "Not run: no twin was given. Without one this audit says nothing on how far the "
+    "explanations depend on the randomness of training.",
+    "control": "Not run: this audit has no re-initialized control.",
+    "curvature": "Not run: this audit has no results on curvature.",
+    "snippet": "No σ is recommended, so no code for a smoothed map is given.",
+}
+
+ATTACK_READING = (
+    "Each row shows how much of the top k is left. An attack is only as strong as its search: the "
+    "true worst case can be lower than the adaptive row, never higher. Random signs are the "
+    "control; the floor is the self-overlap of two smoothed maps of the untouched image; "
+    "“same noise” compares maps before and after that share their noise draws."
+)
+
+GALLERY_READING = (
+    "The images whose explanations moved most. The maps of one row share one color scale (white "
+    "is zero; the darkest blue is the 99th percentile of both maps, larger values are "
+    "clipped). Scales differ between rows because smoothed maps are smaller."
+)
+
+SMOOTHING_READING = (
+    "Smoothed against unsmoothed maps of the same, untouched images. Label kept is the share of "
+    "noisy copies that the model still assigns to the same class: where it is low, the smoothed "
+    "map explains another decision. The norm ratio shows how far the map shrinks."
+)
+
+TWIN_READING = (
+    "A twin is the same kind of model trained anew. A small error that goes with a small map norm "
+    "is not stability: therefore each error is also given divided by the mean norm of the maps at "
+    "that σ."
+)
+
+CONTROL_READING = (
+    "The same network with fresh random weights has learned nothing. Where the maps of the model "
+    "are as similar to its maps as to those of a twin, they do not show what was learned."
+)
+
+CURVATURE_REMARKS = (
+    "It concerns the gradient of the loss, never the map of a logit; the two are not comparable "
+    "and share no axis here.",
+    "It is first order: for a small perturbation δ the loss gradient turns by about ‖H·δ‖, at most "
+    "λ·‖δ‖. It is an estimate, not a certificate; across the kinks of a ReLU network not even "
+    "that bound holds.",
+    "It is close to zero for confident predictions whatever the explanation does, so a small "
+    "value is no evidence of a stable map.",
+    "For models with many classes only the leading ones enter; the neglected mass is the "
+    "probability of those left out.",
+)
+
+DECISION_READING = (
+    "Every σ first has to pass the gates; then the profile's criteria; among those left, the "
+    "objective decides. A σ that another one beats in attack drift, fidelity and stability at "
+    "once (off the Pareto front) is never recommended."
+)
+
+LIMITATIONS = (
+    "Attacks give upper bounds on robustness. A stronger attack may leave less of an explanation "
+    "than is reported here; none of these figures is a guarantee.",
+    "The figures hold for the audited images and others drawn in the same way, for this "
+    "model file, this attribution method and this number of noise draws. They do not carry over to "
+    "other data, methods or retrained models.",
+    "Confidence intervals cover the choice of images only; not the choice of attack, of twin or of "
+    "the random seed.",
+    "Stability under attack is not correctness: a map can be stable and still not show what the "
+    "model uses. The fidelity error compares with the unsmoothed map, which is no ground truth.",
+    "A comparison with few twins samples few of the ways in which training can vary.",
+    "The curvature figures concern the gradient of the loss, and are estimates of first order.",
+    "Smoothed maps are random: two runs differ as shown by the self-overlap floor.",
+)
+
+CLAUSES_LEAD = (
+    "The sections named are evidence towards the clauses below. This report does not "
+    "state conformity with any of them; that judgment needs the whole system and its use."
+)
+
+CLAUSES = (
+    (
+        "Regulation (EU) 2024/1689 (AI Act), Annex IV, 2(g)",
+        "Validation and testing procedures, metrics for robustness, test logs signed",
+        "Methods; Attack results; The choice of σ; Sign-off",
+    ),
+    (
+        "AI Act, Article 13(3)(b)",
+        "Characteristics, capabilities and limitations of performance; information to explain "
+        "outputs",
+        "Verdict; Effect of smoothing; Limitations",
+    ),
+    (
+        "AI Act, Article 15",
+        "Accuracy, robustness and cybersecurity; adversarial examples",
+        "Threat model; Attack results; Curvature",
+    ),
+    (
+        "NIST AI RMF 1.0, MEASURE 2.1",
+        "Test sets, metrics and tools are documented",
+        "Scope and identity; Methods; Parameters; Reproduction",
+    ),
+    (
+        "NIST AI RMF 1.0, MEASURE 2.7",
+        "Security and resilience are evaluated and documented",
+        "Threat model; Attack results",
+    ),
+    (
+        "NIST AI RMF 1.0, MEASURE 2.9",
+        "The model is explained and its output interpreted within its context",
+        "Effect of smoothing; Comparison with twins; The choice of σ",
+    ),
+    (
+        "ISO/IEC TR 24029-1",
+        "Assessment of the robustness of neural networks: statistical and empirical methods",
+        "Attack results; Curvature; Limitations",
+    ),
+    (
+        "ISO/IEC 42001, A.6.2.4",
+        "Verification and validation of AI systems: criteria and records",
+        "Criteria declared before the results; The choice of σ; Reproduction",
+    ),
+)
+
+SNIPPET_LEAD = (
+    "The map that was audited, with captum. model takes pixels in [0, 1] and returns logits, so "
+    "normalization has to happen inside it. For a picture of one value per pixel, sum the absolute "
+    "values over the channels: smoothed_map(model, x, target).abs().sum(1)."
+)
+
+SIGN_OFF = (
+    "The signatures confirm that the report was read and that its verdict and limitations were "
+    "understood. Without them this is a machine-made draft."
+)
+
+ATTACHMENT = (
+    "The machine-readable results (audit.json) are attached to this PDF file and hold every value "
+    "per image behind every figure."
+)

@@ -1,0 +1,175 @@
+"""What the report says: verdicts, figures, every probe or that it was not run, hostile names."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import pikepdf
+import pytest
+from pypdf import PdfReader
+
+from auditor.results import AuditResult
+from reports import text
+from reports.document import SECTIONS
+from reports.formatting import markup, short
+from reports.pdf import render
+from reports.sentences import for_managers, verdict
+
+
+def pages(result: AuditResult) -> list[str]:
+    """Text of each page, white space as single blanks."""
+    return read(render(result))
+
+
+def read(data: bytes) -> list[str]:
+    """The same of a PDF that is rendered already."""
+    reader = PdfReader(io.BytesIO(data))
+    return [" ".join(page.extract_text().split()) for page in reader.pages]
+
+
+def squeeze(words: str) -> str:
+    """Without white space: names that wrap are found wherever the lines end."""
+    return "".join(words.split())
+
+
+@pytest.mark.parametrize("kind", ["recommended", "no_sigma", "inconclusive"])
+def test_page_one_has_verdict_sigma_sentences_criteria(make_result, kind):
+    result = make_result(verdict=kind)
+    first = pages(result)[0]
+    answer = result.recommendation
+    assert verdict(result) in first
+    for sentence in for_managers(result):
+        assert sentence in first
+    for criterion in answer.criteria:
+        assert criterion.title in first
+        assert criterion.status in first
+    for line in (*answer.reasons, *answer.advice):
+        assert line in first
+    if kind == "recommended":
+        for value in (answer.sigma, answer.sigma_255, *answer.sigma_normalized):
+            assert short(value) in first
+    else:
+        assert "Recommended:" not in first
+        assert "none" in first
+
+
+PROBES = ("smoothing", "attack", "twin", "control", "curvature")
+
+
+@pytest.mark.parametrize("missing", PROBES)
+def test_only_a_missing_probe_is_called_not_run(make_result, missing):
+    words = " ".join(pages(make_result(probes=tuple(p for p in PROBES if p != missing))))
+    assert [p for p in PROBES if text.NOT_RUN[p] in words] == [missing]
+
+
+def test_nothing_measured_still_gives_a_report(make_result):
+    bare = make_result(probes=(), gallery=0, twins=(), verdict="inconclusive", images=30)
+    words = " ".join(pages(bare))
+    for key in ("attack", "gallery", "smoothing", "twin", "control", "curvature", "snippet"):
+        assert text.NOT_RUN[key] in words
+
+
+def test_estimates_that_are_none_are_dashes(make_result):
+    result = make_result(images=3)
+    nothing = tuple(
+        dataclasses.replace(m, estimate=None, values=(None,) * 3, excluded={"misclassified": 3})
+        for m in result.measurements
+    )
+    words = " ".join(pages(dataclasses.replace(result, measurements=nothing)))
+    assert "misclassified: 3" in words
+    assert "could not be measured on these images" in words
+
+
+def test_halves_may_be_empty(make_result):
+    result = make_result(images=1, verdict="inconclusive")
+    images = dataclasses.replace(result.images, screen=(), confirm=())
+    assert "0 to screen σ, 0 to confirm it" in " ".join(
+        pages(dataclasses.replace(result, images=images))
+    )
+
+
+def test_every_setting_class_and_exclusion_is_printed(result):
+    words = " ".join(pages(result))
+    for setting in result.settings:
+        assert f"{setting.name} {setting.value} {setting.origin}" in words
+    for file, reason in result.images.unreadable:
+        assert f"{file} {reason}" in words
+    assert "no feasible perturbation: 2" in words
+    assert squeeze(result.command) in squeeze(words)
+    assert result.images.manifest_sha256 in words
+    assert result.profile.sha256 in words
+    for metric in ("Top-k overlap", "Spearman", "Center shift", "SSIM", "Cosine", "Relative ℓ₂"):
+        assert metric in words
+
+
+def test_no_number_has_more_digits_than_it_deserves(make_result):
+    """Long runs of digits are hashes or counts, never a raw float."""
+    awkward = make_result(sigmas=(0.0, 0.1 + 0.2, 0.15306122448979592, 1 / 3))
+    for word in " ".join(pages(awkward)).split():
+        fraction = word.partition(".")[2]
+        assert not (fraction.isdigit() and len(fraction) > 7), word
+
+
+HOSTILE = (
+    "<b>&amp;</para><font color=red>",
+    "x" * 3000,
+    "\x00\x07\x1b[31m\u202egnp.exe",
+    "图像\U0001f600 \udc80",
+    "]]>\n%PDF-1.7\r\\(",
+    "[bold red]name[/]",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_names_are_shown_whole_and_literally(make_result, name):
+    result = make_result(
+        images=2,
+        gallery=0,
+        model_name=name,
+        name_prefix=name,
+        twins=(name,),
+        unreadable=((name, name),),
+        classes=(name, "other"),
+    )
+    model = dataclasses.replace(result.model, architecture=name, format=name)
+    result = dataclasses.replace(result, model=model, command=name, notes=(name,))
+    data = render(result)
+    words = squeeze("".join(read(data)))
+    shown = name.encode("unicode_escape").decode() if not name.isprintable() else name
+    if "图" in name:
+        shown = r"\u56fe\u50cf\U0001f600\udc80"
+    if name.startswith("]]>"):
+        shown = r"]]>\n%PDF-1.7\r\("
+    if name.startswith("x"):
+        # a footer stands between the pages that such a name fills
+        assert words.count("x") > 3000 * 6
+    else:
+        assert words.count(squeeze(shown)) >= 6
+    with pikepdf.open(io.BytesIO(data)) as pdf:
+        attached = pdf.attachments["audit.json"].get_file().read_bytes().decode()
+    assert AuditResult.from_json(attached) == result
+
+
+def test_clauses_name_sections_that_exist():
+    titles = {title for title, _ in SECTIONS}
+    for _, _, evidence in text.CLAUSES:
+        assert set(evidence.split("; ")) <= titles
+
+
+def test_the_fixed_words_have_glyphs():
+    """An escape in the markup would mean that the font lacks a character."""
+
+    def strings(value: object) -> list[str]:
+        if isinstance(value, str):
+            return [value]
+        if isinstance(value, dict):
+            return [s for v in value.values() for s in strings(v)]
+        if isinstance(value, tuple):
+            return [s for v in value for s in strings(v)]
+        return []
+
+    found = [s for name, value in vars(text).items() if name.isupper() for s in strings(value)]
+    assert len(found) > 100
+    for words in found:
+        assert "\\" not in markup(words), words

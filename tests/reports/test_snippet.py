@@ -1,0 +1,78 @@
+"""The printed code is run: it must give the map that was audited."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from reports import captum_snippet
+
+MEAN, STD = (0.4, 0.5), (0.2, 0.3)
+
+
+class Tiny(torch.nn.Module):
+    """A smooth network on normalized images (N, 2, 3, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.first = torch.nn.Parameter(torch.randn(18, 6, generator=generator) / 3)
+        self.second = torch.nn.Parameter(torch.randn(6, 4, generator=generator))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x.flatten(1) @ self.first) @ self.second
+
+
+def run(sigma: float, samples: int, mean=MEAN, std=STD) -> dict:
+    names: dict = {}
+    exec(captum_snippet(sigma, samples, mean, std), names)
+    return names
+
+
+def pixel_gradient(network: Tiny, x: torch.Tensor, target: int) -> torch.Tensor:
+    """Gradient of the logit by hand: chain rule through tanh and the normalization."""
+    mean, std = (torch.tensor(v).view(1, 2, 1, 1) for v in (MEAN, STD))
+    hidden = ((x - mean) / std).flatten(1) @ network.first
+    slope = (1 - torch.tanh(hidden) ** 2) * network.second[:, target]
+    return (slope @ network.first.T).view_as(x) / std
+
+
+def test_without_noise_it_is_the_signed_gradient():
+    names, network = run(0.0, 4), Tiny()
+    x = torch.rand(3, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+    got = names["smoothed_map"](names["FromPixels"](network), x, 2)
+    expected = pixel_gradient(network, x, 2)
+    torch.testing.assert_close(got, expected)
+    assert (expected < 0).any()
+    assert not x.requires_grad
+
+
+def test_it_is_the_mean_gradient_under_noise():
+    """Against our own average over other draws of the same noise."""
+    sigma, samples, mine = 0.1, 1000, 20_000
+    names, network = run(sigma, samples), Tiny()
+    x = torch.rand(1, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        got = names["smoothed_map"](names["FromPixels"](network), x, 1)
+    noise = sigma * torch.randn(mine, 2, 3, 3, generator=torch.Generator().manual_seed(2))
+    gradients = pixel_gradient(network, x + noise, 1)
+    # five standard errors of the difference of the two averages
+    tolerance = 5 * gradients.std(0) * (1 / samples + 1 / mine) ** 0.5
+    assert ((got[0] - gradients.mean(0)).abs() < tolerance).all()
+    # the noise matters: the plain gradient is further away than that
+    assert ((pixel_gradient(network, x, 1)[0] - gradients.mean(0)).abs() > tolerance).any()
+
+
+@pytest.mark.parametrize(("samples", "batch"), [(1, 1), (5, 5), (50, 8)])
+def test_settings_are_in_the_text(samples, batch):
+    words = captum_snippet(0.15306122448979592, samples, (), ())
+    assert "stdevs=0.153061," in words
+    assert f"nt_samples={samples}," in words
+    assert f"nt_samples_batch_size={batch}," in words
+    assert "FromPixels" not in words
+
+
+def test_identity_normalization_needs_no_wrapper():
+    assert "FromPixels" not in captum_snippet(0.1, 8, (0.0, 0.0), (1.0, 1.0))
+    assert "FromPixels" in captum_snippet(0.1, 8, (0.0, 0.0), (1.0, 0.5))
