@@ -26,7 +26,7 @@ demo: .venv/.demo ## Train a small network on real digits, audit it, write a PDF
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/mnist.sh demo-input demo-run
 
 imagenet: .venv/.demo ## Audit EfficientNet-Lite0 on photographs (half an hour)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/imagenet.sh imagenet-run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/imagenet.sh imagenet-input imagenet-run
 
 test: .venv/.dev ## Run the tests
 	@echo "Running the tests"
@@ -48,4 +48,4 @@ benchmark: .venv/.dev ## Compare the attack with the published rule
 	@$(BIN)/python benchmarks/attacks.py --quick
 
 clean: ## Remove the virtual environment and the demo's results
-	rm -rf .venv demo-input demo-run imagenet-run
+	rm -rf .venv demo-input demo-run imagenet-input imagenet-run

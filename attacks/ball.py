@@ -10,11 +10,11 @@ def project(x: Tensor, delta: Tensor, epsilon: Tensor) -> Tensor:
     """The nearest δ with ‖δ‖∞ ≤ ε and x + δ in [0, 1].
 
     ``x`` and ``delta`` are (B, C, H, W) in pixel space, ``epsilon`` (B,) or a scalar tensor in
-    [0, 1] units. The total perturbation is projected, not a step of it.
+    [0, 1] units. The total perturbation is projected, not a step of it. Both bounds hold exactly
+    in floating point, because δ itself is clamped and never recovered from x + δ.
     """
     bound = epsilon.reshape(-1, *[1] * (x.dim() - 1))
-    inside = torch.maximum(torch.minimum(delta, bound), -bound)
-    return (x + inside).clamp(0, 1) - x
+    return delta.clamp(-bound, bound).clamp(-x, 1 - x)
 
 
 def random_signs(x: Tensor, epsilon: Tensor, generators: list[torch.Generator]) -> Tensor:

@@ -38,8 +38,7 @@ class TopKSearch:
 
     The step direction is a Hessian-vector product by central difference of the true model's
     maps, (a(x + hv) − a(x − hv))/2h: it sees the kinks that a ReLU network really has, where
-    double backward returns zero. It is exact for maps that are gradient fields (the gradient and
-    its smoothed form). An image whose label is lost steps along its margin instead.
+    double backward returns zero. An image whose label is lost steps along its margin instead.
 
     Attributes
     ----------
@@ -52,10 +51,15 @@ class TopKSearch:
     first_step, last_step
         Step length as a share of ε; geometric in between.
     shortest, longest
-        Range of h, the ℓ₂ length of the difference per √(number of pixel values) of a 28×28
-        image; drawn anew at each step because no single length serves every ε.
-    shortlist
-        Number of candidates that are scored anew when maps are noisy (``draws`` > 1).
+        Range of h, the ℓ₂ length of the displacement hv of an image with 784 pixel values; it
+        grows with the root of their number. Drawn anew at each step (log-uniform), because no
+        single length serves every ε.
+
+    Notes
+    -----
+    The objective's gradient is Jᵀv, J the Jacobian of the map; the difference gives Jv. Both are
+    the same only where J is symmetric, that is for maps that are gradient fields: the gradient of
+    a score and its smoothed form. For any other map the direction is a heuristic.
     """
 
     steps: int = 50
@@ -97,7 +101,8 @@ class TopKSearch:
             Explains with noise that the search never saw; ``None`` when maps have no noise, then
             every iterate is scored as it is met.
         candidates
-            Perturbations (B, C, H, W) found elsewhere, e.g. for a smaller ε or another map.
+            Perturbations (B, C, H, W) found elsewhere, e.g. for a smaller ε or another map,
+            projected first; an image that is ``nan`` in one has no such candidate.
         """
         rows = torch.arange(len(x))
         pool = _Pool(x, target=target, keep=1 if select is None else 3)
@@ -117,7 +122,8 @@ class TopKSearch:
             delta = project(
                 x, delta - self._length(step) * _wide(epsilon) * velocity.sign(), epsilon
             )
-        return pool.best(explain if select is None else select, clean, (*candidates, delta))
+        known = (project(x, candidate, epsilon) for candidate in candidates)
+        return pool.best(explain if select is None else select, clean, (*known, delta))
 
     def _direction(
         self,
@@ -147,12 +153,12 @@ class TopKSearch:
 
 
 class _Pool:
-    """The best label-kept iterates so far."""
+    """The best label-kept iterates so far; ``nan`` where there are fewer than it can keep."""
 
     def __init__(self, x: Tensor, *, target: Tensor, keep: int) -> None:
         self.x = x
         self.target = target
-        self.deltas = torch.zeros(keep, *x.shape)
+        self.deltas = torch.full((keep, *x.shape), torch.nan, dtype=x.dtype)
         self.overlaps = torch.full((keep, len(x)), torch.inf, dtype=torch.float64)
 
     def offer(self, delta: Tensor, overlaps: Tensor, kept: Tensor) -> None:
@@ -163,16 +169,17 @@ class _Pool:
 
     def best(self, explain: Explain, clean: Tensor, others: tuple[Tensor, ...]) -> Found:
         """Score the pool and ``others`` with one and the same noise; the lowest overlap wins."""
-        rows = torch.arange(len(self.x))
         best = torch.full((len(self.x),), torch.inf, dtype=torch.float64)
         delta = torch.zeros_like(self.x)
-        pooled = [d for d, o in zip(self.deltas, self.overlaps, strict=True) if o.isfinite().any()]
-        for candidate in (*pooled, *others):
-            maps, logits = explain(self.x + candidate, rows=rows, draw=0)
-            score = overlap(maps, clean)
-            found = (logits.argmax(dim=1) == self.target) & (score < best)
-            best = torch.where(found, score, best)
-            delta[found] = candidate[found]
+        for candidate in (*self.deltas, *others):
+            rows = (~candidate.flatten(1).isnan().any(dim=1)).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            maps, logits = explain(self.x[rows] + candidate[rows], rows=rows, draw=0)
+            score = overlap(maps, clean[rows])
+            better = (logits.argmax(dim=1) == self.target[rows]) & (score < best[rows])
+            best[rows[better]] = score[better]
+            delta[rows[better]] = candidate[rows[better]]
         feasible = best.isfinite()
         return Found(
             delta=delta,

@@ -20,9 +20,13 @@ def top_set(maps: Tensor, k: int) -> Tensor:
 
 
 def overlap(maps: Tensor, clean: Tensor) -> Tensor:
-    """Share (B,) of the clean top set ``clean`` (B, H·W) that is still in the maps' top k."""
+    """Share (B,) of the clean top set ``clean`` (B, H·W) that is still in the maps' top k.
+
+    A map that is zero everywhere ranks nothing and keeps no pixel: 0.
+    """
     k = int(clean[0].sum())
-    return (top_set(maps, k) & clean).sum(dim=1).double() / k
+    shown = maps.flatten(1).any(dim=1, keepdim=True)
+    return (top_set(maps, k) & clean & shown).sum(dim=1).double() / k
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,10 @@ class Boundary:
     temperature: float = 0.1
 
     def gradient(self, maps: Tensor, clean: Tensor) -> Tensor:
-        """Derivative (B, C, H, W) of the objective by the raw map, with t held fixed."""
+        """Derivative (B, C, H, W) of the objective by the raw map, times T·t, with t held fixed.
+
+        Only its direction is used, and without 1/(T·t) nothing overflows where t is zero.
+        """
         m = magnitude(maps)
         k = int(clean[0].sum())
         t = m.topk(k, dim=1).values[:, -1:].clamp_min(torch.finfo(m.dtype).tiny)

@@ -162,9 +162,9 @@ def audit(
     classifier = load_model(
         model,
         weights=weights,
-        mean=parse_floats(mean) if mean else None,
-        std=parse_floats(std) if std else None,
-        input_size=parse_size(input_size) if input_size else None,
+        mean=parse_floats(mean) if mean is not None else None,
+        std=parse_floats(std) if std is not None else None,
+        input_size=parse_size(input_size) if input_size is not None else None,
         labels=labels,
         **common,
     )
@@ -183,8 +183,8 @@ def audit(
         device=device,
         batch=batch,
         origin="command line",
-        sigmas=parse_floats(sigma) if sigma else None,
-        epsilons=parse_floats(epsilon) if epsilon else None,
+        sigmas=parse_floats(sigma) if sigma is not None else None,
+        epsilons=parse_floats(epsilon) if epsilon is not None else None,
         samples=samples,
         steps=steps,
         k=k,

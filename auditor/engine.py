@@ -17,6 +17,7 @@ import torch
 from auditor import cost
 from auditor.assemble import gather, measurements
 from auditor.conclude import conclude
+from auditor.errors import InputError
 from auditor.evaluation import Evaluator, Meter
 from auditor.images import ImageSet
 from auditor.metrics.drift import chance
@@ -114,6 +115,8 @@ def audit(
         seed=seed,
     )
     command = "auditor.audit(...)"
+    if resume and run is None:
+        raise InputError("resume needs the folder of the run: give run as well.")
     if run is not None:
         folder = RunFolder.check(Path(run), resume=resume)
         return execute(planned, folder, command=command, progress=progress)
@@ -160,7 +163,9 @@ def execute(
     )
     if gallery:
         write_npz(folder.path / "maps.npz", gallery)
-    write_atomically(folder.path / "audit.json", result.to_json().encode())
+    write_atomically(
+        folder.path / "audit.json", result.to_json().encode("utf-8", "backslashreplace")
+    )
     return dataclasses.replace(result, gallery=gallery)
 
 
@@ -197,7 +202,8 @@ class _Run:
                 arrays[f"meter|forwards|{probe}"] = np.array(self.meter.forwards.get(probe, 0))
             self.folder.save(name, arrays)
             self.folder.log(f"{name}: {seconds:.2f} s")
-        self.timings[name] = float(arrays["meter|seconds|"])
+        kind = name.rpartition("-")[0] or name
+        self.timings[kind] = self.timings.get(kind, 0.0) + float(arrays["meter|seconds|"])
         _book(arrays, self.spent)
         return arrays
 
@@ -265,11 +271,10 @@ class _Run:
 
     def _bench(self, clean: Arrays) -> Bench:
         plan = self.plan
-        calibration = plan.images.pixels[:64].to(plan.device)
         return Bench(
             classifier=plan.classifier,
             twins=plan.twins,
-            control=plan.classifier.reinitialized(seed=plan.settings.seed, calibration=calibration),
+            control=plan.control,
             images=plan.images,
             targets=torch.from_numpy(clean["targets"]),
             usable=torch.from_numpy(self.correct > 0),
@@ -318,8 +323,9 @@ class _Run:
         key = Key(
             probe="attack", metric="topk_intersection", attack="topk", sigma=0.0, epsilon=epsilon
         )
-        worst = np.argsort(np.nan_to_num(records[key], nan=np.inf), kind="stable")
-        rows = [int(row) for row in worst[:GALLERY] if np.isfinite(records[key][row])]
+        overlap = records.get(key, np.full(len(self.correct), np.nan))  # if none was attacked
+        worst = np.argsort(np.nan_to_num(overlap, nan=np.inf), kind="stable")
+        rows = [int(row) for row in worst[:GALLERY] if np.isfinite(overlap[row])]
         if not rows:
             return {}
         pair = [self._delta(done, at, epsilon, rows) for at in (0.0, sigma)]

@@ -62,9 +62,7 @@ class Evaluator:
         """
         self.meter.add(self.probe, gradients=len(x))
         maps, logits = [], []
-        for part, classes in zip(
-            torch.split(x, self.batch), torch.split(target, self.batch), strict=True
-        ):
+        for part, classes in self._batches(x, target):
             leaf = part.to(self.device, copy=True).requires_grad_()
             with torch.enable_grad():
                 output = self.model(leaf)
@@ -77,9 +75,7 @@ class Evaluator:
         """Gradients (B, C, H, W) of the target's logit minus the largest other logit."""
         self.meter.add(self.probe, gradients=len(x))
         found = []
-        for part, classes in zip(
-            torch.split(x, self.batch), torch.split(target, self.batch), strict=True
-        ):
+        for part, classes in self._batches(x, target):
             leaf = part.to(self.device, copy=True).requires_grad_()
             index = classes.to(self.device)[:, None]
             with torch.enable_grad():

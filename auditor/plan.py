@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from auditor import cost
+from auditor.attributions.noise import mix
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
 from auditor.images import ImageSet
@@ -21,8 +22,12 @@ from auditor.settings import Settings, plan_settings
 from auditor.version import __version__
 from profiles import Profile, ProfileError, load_profile
 
-BATCH_VALUES = 8 * 3 * 224 * 224
-"""Pixel values in one batch: 8 photographs of 224×224, and never more than 256 images."""
+BATCH_VALUES = 4 * 3 * 224 * 224
+"""Pixel values in one batch: 4 photographs of 224×224 (at 8 a gradient takes 1.7 times as long on
+two CPU cores), and never more than 256 images."""
+
+CONTROL = 1000
+"""Keeps the seed of the re-initialized control apart from those of noise."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +35,7 @@ class Plan:
     """A checked audit that has not started: nothing was measured or written.
 
     ``estimate`` is what it will cost; :func:`auditor.engine.execute` starts it. ``checks`` holds
-    the preflight of the audited model and of each twin.
+    the preflight of the audited model and of each twin, ``control`` the re-initialized model.
     """
 
     classifier: Classifier
@@ -40,6 +45,7 @@ class Plan:
     effort: str
     settings: Settings
     origins: tuple[Setting, ...]
+    control: Classifier
     checks: tuple[tuple[Check, ...], ...]
     batch: int
     device: str
@@ -74,8 +80,18 @@ def make_plan(
         effort=effort, profile=profile, input_shape=classifier.input_shape, origin=origin, **given
     )
     names = [twin.name for twin in twins]
-    if len(set(names)) < len(names):
-        raise InputError(f"Two twins have the name {names[0]!r}. Name them: --twin SPEC,name=NAME.")
+    doubled = [name for i, name in enumerate(names) if name in names[:i]]
+    if doubled:
+        raise InputError(
+            f"Two twins have the name {doubled[0]!r}. Name them: --twin SPEC,name=NAME."
+        )
+    if images.pixels.shape[1:] != classifier.input_shape:
+        sizes = (tuple(images.pixels.shape[1:]), classifier.input_shape)
+        found, needed = ("×".join(map(str, size)) for size in sizes)
+        raise InputError(
+            f"Images are {found}, {classifier.name} takes {needed}. Load them with load_images, "
+            "which resizes, or pass another input size."
+        )
     sample = images.pixels[:4]
     checks = [run_preflight(member, sample.to(device)) for member in (classifier, *twins)]
     for twin in twins:
@@ -103,6 +119,11 @@ def make_plan(
         effort=effort,
         settings=settings,
         origins=(Setting(name="profile", value=profile.name, origin=origin), *origins),
+        control=classifier.reinitialized(
+            # Not the user's own seed: the control would be the network that training began with.
+            seed=mix(settings.seed, CONTROL),
+            calibration=images.pixels[:64].to(device),
+        ),
         checks=tuple(checks),
         batch=batch,
         device=device,
@@ -114,15 +135,24 @@ def request(plan: Plan) -> dict[str, Any]:
     """What must be the same for a run to be resumed."""
     asked: dict[str, Any] = {
         "auditor": __version__,
-        "model": plan.classifier.sha256(),
-        "mean": plan.classifier.mean,
-        "std": plan.classifier.std,
+        **_member("model", plan.classifier),
         "images": plan.images.manifest_sha256,
+        "labels": plan.images.labels,
         "profile": f"{plan.profile.name} {plan.profile.sha256}",
         "effort": plan.effort,
-        **{f"twin {twin.name}": twin.sha256() for twin in plan.twins},
     }
+    for twin in plan.twins:
+        asked |= _member(f"twin {twin.name}", twin)
     return asked | dataclasses.asdict(plan.settings)
+
+
+def _member(what: str, model: Classifier) -> dict[str, Any]:
+    return {
+        what: model.sha256(),
+        f"{what}: mean": model.mean,
+        f"{what}: std": model.std,
+        f"{what}: input size": model.input_shape,
+    }
 
 
 def environment(plan: Plan) -> dict[str, str]:

@@ -325,14 +325,14 @@ class AuditResult:
         """JSON text with sorted keys; infinite or NaN numbers raise ``ValueError``."""
         record = dataclasses.asdict(dataclasses.replace(self, gallery={}))
         del record["gallery"]
-        return json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "audit.json") -> AuditResult:
         """Read what :meth:`to_json` wrote; anything else raises :class:`InputError`."""
         try:
             record = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: not valid JSON ({error}).") from error
         version = record.get("schema_version") if isinstance(record, dict) else None
         if version != SCHEMA_VERSION:
@@ -342,7 +342,7 @@ class AuditResult:
             )
         try:
             return typing.cast(AuditResult, _build(cls, record))
-        except (KeyError, TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise InputError(f"{where}: not an audit result ({error}).") from error
 
     @classmethod
@@ -351,14 +351,18 @@ class AuditResult:
         path = run / "audit.json"
         if not path.is_file():
             raise InputError(f"{run}: no audit.json here. Finish the audit with --resume first.")
-        result = cls.from_json(path.read_text(encoding="utf-8"), where=str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read ({error}).") from error
+        result = cls.from_json(text, where=str(path))
         maps = run / "maps.npz"
         if not maps.is_file():
             return result
         try:
             with np.load(maps, allow_pickle=False) as arrays:
                 gallery = {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError) as error:
+        except Exception as error:  # damaged archives raise many things
             raise InputError(f"{maps}: cannot be read ({error}).") from error
         return dataclasses.replace(result, gallery=gallery)
 
@@ -377,7 +381,8 @@ def _build(kind: Any, value: Any) -> Any:
         if not isinstance(value, dict):
             raise TypeError(f"expected an object for {kind}")
         hints = typing.get_type_hints(kind)
-        unknown = set(value) - set(hints)
+        # Arrays are not compared, and not in the JSON either.
+        unknown = set(value) - {f.name for f in dataclasses.fields(kind) if f.compare}
         if unknown:
             raise TypeError(f"unknown key {sorted(unknown)[0]!r}")
         return typing.cast(Any, kind)(**{k: _build(hints[k], v) for k, v in value.items()})

@@ -67,7 +67,7 @@ _SMALL: Mapping[str, Mapping[str, Any]] = {
     "thorough": {"grid": 13, "samples": 200, "steps": 200, "smooth_steps": 80, "search_samples": 8},
 }
 _LARGE: Mapping[str, Mapping[str, Any]] = {
-    "quick": {"grid": 4, "samples": 24, "steps": 20, "smooth_steps": 12, "search_samples": 2},
+    "quick": {"grid": 5, "samples": 24, "steps": 30, "smooth_steps": 16, "search_samples": 2},
     "standard": {"grid": 7, "samples": 50, "steps": 50, "smooth_steps": 20, "search_samples": 4},
     "thorough": {"grid": 11, "samples": 100, "steps": 100, "smooth_steps": 40, "search_samples": 8},
 }
@@ -144,11 +144,18 @@ def plan_settings(
         chunk=4 if large else 32,
         hessian_classes=20,
     )
-    derived = {"smooth_epsilons": "profile", "chunk": "default", "hessian_classes": "default"}
+    derived = {
+        "smooth_epsilons": "profile",
+        "smooth_steps": origins["steps"],
+        "search_samples": origins["samples"] if samples < preset["search_samples"] else "effort",
+        "select_samples": origins["samples"],
+        "chunk": "default",
+        "hessian_classes": "default",
+    }
     rows = tuple(
         Setting(name=f.name, value=_words(getattr(settings, f.name)), origin=label)
         for f in dataclasses.fields(Settings)
-        for label in [origins.get(f.name, derived.get(f.name, "effort"))]
+        for label in [origins.get(f.name) or derived[f.name]]
     )
     return settings, (Setting(name="effort", value=effort, origin=origin), *rows)
 
@@ -171,8 +178,8 @@ def _check(values: Mapping[str, Any], *, pixels: int) -> None:
             raise InputError(f"{name} {values[name]} is too small: give at least {least}.")
     if not 1 <= values["k"] < pixels:
         raise InputError(f"k {values['k']} is out of range: a map has {pixels} pixels.")
-    if values["seed"] < 0:
-        raise InputError(f"seed {values['seed']} is negative: give 0 or more.")
+    if not 0 <= values["seed"] < 2**63:
+        raise InputError(f"seed {values['seed']} is out of range: give 0 to 2**63 - 1.")
 
 
 def _words(value: Any) -> str:

@@ -6,7 +6,6 @@ import datetime
 import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from auditor.errors import IncompleteRunError, InputError
 
 Arrays = dict[str, npt.NDArray[Any]]
 REQUEST = "run.json"
+PARTIAL = ".partial"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -29,7 +29,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     IncompleteRunError
         If the file cannot be written, e.g. because the disk is full.
     """
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(path.name + PARTIAL)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -38,9 +38,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise IncompleteRunError(
-            f"{path}: cannot be written ({error.strerror}). Make room, then use --resume."
-        ) from error
+        raise _unwritable(path, error) from error
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,13 @@ class RunFolder:
         InputError
             If the folder is in use without ``resume``, or there is nothing to resume.
         """
-        if path.exists() and not path.is_dir():
+        there = os.path.isdir(path)
+        if os.path.exists(path) and not there:
             raise InputError(f"{path}: is a file. Give the name of a folder for the run.")
-        if resume and not (path / REQUEST).is_file():
+        if resume and not os.path.isfile(path / REQUEST):
             raise InputError(f"{path}: no run to resume here. Leave out --resume to start one.")
-        if not resume and path.is_dir() and any(path.iterdir()):
+        # A start that was killed may have left the beginnings of its first file: that is no run.
+        if not resume and there and set(os.listdir(path)) - {REQUEST + PARTIAL}:
             raise InputError(
                 f"{path}: exists and is not empty. Use --resume, or name another folder."
             )
@@ -87,7 +87,7 @@ class RunFolder:
         file = self.path / REQUEST
         if not file.is_file():
             try:
-                (self.path / "tasks").mkdir(parents=True, exist_ok=True)
+                self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"{self.path}: cannot be made ({error.strerror}).") from error
             record = {"request": plain, "fixed": dict(fixed)}
@@ -115,7 +115,12 @@ class RunFolder:
 
     def save(self, task: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Put a finished task on disk."""
-        write_npz(self.path / "tasks" / f"{task}.npz", arrays)
+        folder = self.path / "tasks"
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        write_npz(folder / f"{task}.npz", arrays)
 
     def load(self, task: str) -> Arrays:
         """Arrays of a finished task.
@@ -129,7 +134,7 @@ class RunFolder:
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
+        except Exception as error:  # damaged archives raise many things
             raise IncompleteRunError(
                 f"{file}: is damaged ({error}). Delete it, then use --resume."
             ) from error
@@ -137,8 +142,12 @@ class RunFolder:
     def log(self, message: str) -> None:
         """Add a line with the time to ``audit.log``."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with (self.path / "audit.log").open("a", encoding="utf-8") as file:
-            file.write(f"{now} {message}\n")
+        path = self.path / "audit.log"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{now} {message}\n")
+        except OSError as error:
+            raise _unwritable(path, error) from error
 
 
 def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -146,6 +155,12 @@ def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]  # names are never "allow_pickle"
     write_atomically(path, buffer.getvalue())
+
+
+def _unwritable(path: Path, error: OSError) -> IncompleteRunError:
+    return IncompleteRunError(
+        f"{path}: cannot be written ({error.strerror}). Make room, then use --resume."
+    )
 
 
 def _short(value: Any) -> str:

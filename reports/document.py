@@ -76,7 +76,6 @@ _NEW_PAGE = {
     "Most-moved images",
     "The choice of σ",
     "Limitations",
-    "Sign-off",
     "Appendix: image by image",
 }
 

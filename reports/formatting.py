@@ -11,6 +11,8 @@ from auditor.results import Estimate
 from reports.style import MONO, SANS, has_glyph
 
 NOTHING = "–"
+NEGLIGIBLE = 1e-12
+"""Below this a value is rounding error: maps and pixels are of the order of one."""
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -60,7 +62,7 @@ def number(value: float | None, *, digits: int = 3) -> str:
     """
     if value is None:
         return NOTHING
-    if value == 0:
+    if abs(value) < NEGLIGIBLE:
         return "0"
     mantissa, power = f"{value:.{digits - 1}e}".split("e")
     exponent = int(power)

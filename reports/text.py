@@ -36,6 +36,7 @@ ATTACKS = {
     "random_signs": "random signs",
     "transfer": "transfer",
     "topk": "adaptive top-k",
+    "topk_doubled": "adaptive top-k, twice the budget",
 }
 
 GLOSSARY = (

@@ -70,11 +70,10 @@ def attack_drift(
     for index, epsilon in enumerate(epsilons):
         radius = torch.full((len(subject.x),), epsilon / 255)
         tried = {"random_signs": _signs(evaluator, subject, radius)}
+        known = [deltas[epsilons[index - 1]]] if index else []
         if sigma > 0:
             tried["transfer"] = transfer[epsilon]
-        known = [deltas[e] for e in epsilons[:index]][-1:] + [
-            d for name, d in tried.items() if name == "transfer"
-        ]
+            known.append(transfer[epsilon])
         found = search(
             evaluator,
             subject,
@@ -112,7 +111,7 @@ def search(
     """Best label-kept perturbation (B, C, H, W) of the top-k search; ``nan`` where none was found.
 
     ``clean`` is the top-k set (B, H·W) to break, ``radius`` (B,) in [0, 1] units; ``known``
-    perturbations compete (theirs that are ``nan`` count as zero).
+    perturbations compete, except where they are ``nan``.
     """
 
     def margin(x: Tensor, *, rows: Tensor) -> Tensor:
@@ -130,7 +129,7 @@ def search(
         epsilon=radius,
         generators=subject.generators(1),
         select=explainer(budget.select_samples, SELECT) if sigma > 0 else None,
-        candidates=tuple(delta.nan_to_num() for delta in known),
+        candidates=known,
     )
     return found.delta.masked_fill(~found.feasible.reshape(-1, 1, 1, 1), torch.nan)
 

@@ -63,4 +63,4 @@ def _worst_first(result: AuditResult, sigma: float | None) -> list[int]:
 def _half(result: AuditResult, i: int) -> str:
     if i in result.images.screen:
         return "screen"
-    return "confirm" if i in result.images.confirm else "excluded"
+    return "confirm" if i in result.images.confirm else "misclassified"

@@ -67,7 +67,7 @@ def build(result: AuditResult) -> list[Flowable]:
         subsection("All drift metrics under attack"),
         table(
             ("σ", "ε", "Attack", *(text.METRICS[metric] for metric in DRIFT_METRICS)),
-            [_drift_row(result, m) for m in rows],
+            [_drift_row(result, m) for m in rows if m.attack in ATTACKS],
             (1.05, 0.65, 1.3, *[1.25] * len(DRIFT_METRICS)),
         ),
         paragraph(
