@@ -95,7 +95,12 @@ def cli() -> None:
 @click.option("--samples", type=int, metavar="N", help="Noise draws per smoothed map.")
 @click.option("--steps", type=int, metavar="N", help="Steps of the attack on the plain map.")
 @click.option("-k", "--top-k", "k", type=int, metavar="K", help="Top pixels that are compared.")
-@click.option("--seed", type=int, metavar="N", help="Seed of everything random.  [default: 0]")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Seed of everything random.  [default: 0]",
+)
 @click.option(
     "--run",
     "run",
@@ -168,6 +173,11 @@ def audit(
         labels=labels,
         **common,
     )
+    usual = {
+        "input_size": classifier.input_shape,
+        "mean": classifier.mean,
+        "std": classifier.std,
+    }
     plan = make_plan(
         classifier,
         load_images(
@@ -178,7 +188,7 @@ def audit(
             class_names=classifier.labels,
         ),
         profile=profile,
-        twins=[load_model(**parse_twin(twin), **common) for twin in twins],
+        twins=[load_model(**(usual | parse_twin(twin)), **common) for twin in twins],
         effort=effort,
         device=device,
         batch=batch,
@@ -194,7 +204,7 @@ def audit(
     if dry_run:
         if as_json:
             click.echo(json.dumps(_forecast(plan), indent=1))
-        else:
+        elif not quiet:
             Console(highlight=False).print(reports.cost_table(**_forecast(plan)))
         return 0
     stderr.print(reports.cost_table(**_forecast(plan)))
@@ -203,7 +213,13 @@ def audit(
     with contextlib.ExitStack() as stack:
         bar = None if quiet else stack.enter_context(Bar(stderr))
         result = execute(plan, folder, command=_command(), progress=bar)
-    reports.write_pdf(result, run / "report.pdf")
+    try:
+        reports.write_pdf(result, run / "report.pdf")
+    except OSError as error:
+        raise IncompleteRunError(
+            f"{run / 'report.pdf'}: cannot be written ({error.strerror}). Make room, then use "
+            "--resume."
+        ) from error
     if as_json:
         click.echo(json.dumps(_answer(result, run), indent=1))
     elif not quiet:
@@ -258,7 +274,7 @@ def choose_device(name: str) -> str:
 def main() -> None:
     """Run the command; every way to end has its own exit code."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="auditor", standalone_mode=False)
     except AuditorError as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
@@ -276,8 +292,7 @@ def main() -> None:
 
 
 def _command() -> str:
-    words = [word for word in sys.argv[1:] if word != "--resume"]
-    return shlex.join(["auditor", *words])
+    return shlex.join(["auditor", *sys.argv[1:]])
 
 
 def _forecast(plan: Plan) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def predict_costs(settings: Settings, *, images: int, twins: int, classes: int) 
     labels = per_sigma * (3 * s.smooth_steps + 1 + 4) + scored
     forwards = len(s.epsilons) + smooth * labels + per_sigma * (6 * s.smooth_steps + 8)
     members = 1 + smooth * (n + 1)
+    shown = min(GALLERY, images)
     rows = [
         Cost(probe="smoothing", gradients=images * (1 + smooth * (2 * n + 1)), forwards=images),
         Cost(
@@ -75,7 +76,7 @@ def predict_costs(settings: Settings, *, images: int, twins: int, classes: int) 
             gradients=images * (min(classes, s.hessian_classes) + 1 + len(s.epsilons)),
             forwards=0,
         ),
-        Cost(probe="gallery", gradients=min(GALLERY, images) * (1 + 2 * n), forwards=0),
+        Cost(probe="gallery", gradients=shown * (2 + 3 * n), forwards=shown),
     ]
     return tuple(row for row in rows if row.gradients)
 

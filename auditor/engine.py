@@ -163,10 +163,10 @@ def execute(
     )
     if gallery:
         write_npz(folder.path / "maps.npz", gallery)
-    write_atomically(
-        folder.path / "audit.json", result.to_json().encode("utf-8", "backslashreplace")
-    )
-    return dataclasses.replace(result, gallery=gallery)
+    text = result.to_json()
+    write_atomically(folder.path / "audit.json", text.encode("utf-8", "backslashreplace"))
+    # Read back, so that a report made now and one made from the folder are the same to the byte.
+    return dataclasses.replace(AuditResult.from_json(text), gallery=gallery)
 
 
 class _Run:
@@ -305,13 +305,21 @@ class _Run:
         for sigma, epsilon in pending:
             index = self.plan.settings.sigmas.index(sigma)
             for part, rows in enumerate(self._chunks()):
-                known = _deltas(done[0.0, rows])
+                known = self._known(done, sigma, epsilon, rows)
                 arrays = self.task(
                     f"doubled-{index}-{epsilon:g}-{part}",
                     functools.partial(convergence_task, bench, rows, sigma, epsilon, known),
                 )
                 tasks.append((rows, arrays))
         return gather(tasks, len(self.correct))
+
+    def _known(
+        self, done: Done, sigma: float, epsilon: float, rows: Rows
+    ) -> tuple[torch.Tensor, ...]:
+        """Candidates that the attack at (σ, ε) had: the transferred one, the next smaller ε's."""
+        transferred, own = _deltas(done[0.0, rows]), _deltas(done[sigma, rows])
+        smaller = [own[e] for e in sorted(own) if e < epsilon][-1:]
+        return tuple(smaller + ([transferred[epsilon]] if sigma and transferred else []))
 
     def _gallery(
         self, bench: Bench, done: Done, records: Records, recommendation: Recommendation
@@ -348,15 +356,15 @@ class _Run:
 def _clean(plan: Plan, meter: Meter) -> Arrays:
     """Predictions of the audited model, and whether each twin agrees."""
 
-    def predict(model: Classifier) -> torch.Tensor:
+    def predict(model: Classifier, probe: str) -> torch.Tensor:
         evaluator = Evaluator(
-            model=model, batch=plan.batch, device=plan.device, probe="smoothing", meter=meter
+            model=model, batch=plan.batch, device=plan.device, probe=probe, meter=meter
         )
         return evaluator.logits(plan.images.pixels).argmax(dim=1)
 
-    targets = predict(plan.classifier)
+    targets = predict(plan.classifier, "smoothing")
     agreement = {
-        f"agreement {index}": (predict(twin) == targets).double().numpy()
+        f"agreement {index}": (predict(twin, "twin") == targets).double().numpy()
         for index, twin in enumerate(plan.twins)
     }
     return {"targets": targets.numpy(), **agreement}

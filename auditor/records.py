@@ -19,10 +19,11 @@ class Key:
 
     probe: str
     metric: str
+    # Not last: a name that ends like a file's, as "twin.npy", would confuse numpy's archives.
+    partner: str | None = None
     sigma: float | None = None
     epsilon: float | None = None
     attack: str | None = None
-    partner: str | None = None
 
     def encode(self) -> str:
         """Text that :meth:`decode` turns back into the same key; a name inside a file."""
@@ -38,7 +39,7 @@ class Key:
             part.replace("%2F", "/").replace("%7C", "|").replace("%25", "%")
             for part in text.split("|")
         ]
-        probe, metric, sigma, epsilon, attack, partner = parts
+        probe, metric, partner, sigma, epsilon, attack = parts
         return cls(
             probe=probe,
             metric=metric,

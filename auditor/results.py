@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -349,7 +350,7 @@ class AuditResult:
     def load(cls, run: Path) -> AuditResult:
         """Read a run folder: ``audit.json`` and, where it exists, ``maps.npz``."""
         path = run / "audit.json"
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(f"{run}: no audit.json here. Finish the audit with --resume first.")
         try:
             text = path.read_text(encoding="utf-8")
@@ -360,7 +361,7 @@ class AuditResult:
         if not maps.is_file():
             return result
         try:
-            with np.load(maps, allow_pickle=False) as arrays:
+            with maps.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
                 gallery = {name: arrays[name] for name in arrays.files}
         except Exception as error:  # damaged archives raise many things
             raise InputError(f"{maps}: cannot be read ({error}).") from error

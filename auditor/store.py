@@ -85,7 +85,7 @@ class RunFolder:
         """
         plain = json.loads(json.dumps(request))
         file = self.path / REQUEST
-        if not file.is_file():
+        if not os.path.isfile(file):
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -132,7 +132,8 @@ class RunFolder:
         """
         file = self.path / "tasks" / f"{task}.npz"
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            # Opened here, since numpy leaves a damaged archive open.
+            with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         except Exception as error:  # damaged archives raise many things
             raise IncompleteRunError(

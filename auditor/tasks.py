@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks import top_set
+from attacks import overlap, top_set
 from auditor.attributions import FRESH, SHOWN
 from auditor.evaluation import Evaluator, Meter
 from auditor.images import ImageSet
 from auditor.metrics.drift import Reference
-from auditor.metrics.views import magnitude
+from auditor.metrics.views import is_zero, magnitude
 from auditor.models import Classifier
 from auditor.probes.attack_drift import AttackBudget, Deltas, attack_drift, search
 from auditor.probes.curvature import curvature
@@ -130,9 +130,13 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
 
 
 def convergence_task(
-    bench: Bench, rows: Sequence[int], sigma: float, epsilon: float, transfer: Deltas
+    bench: Bench, rows: Sequence[int], sigma: float, epsilon: float, known: tuple[Tensor, ...]
 ) -> Arrays:
-    """Top-k overlap under the attack of one (σ, ε) with its budget doubled."""
+    """Top-k overlap under the attack of one (σ, ε) with its budget doubled.
+
+    ``known`` perturbations of the usable rows compete, as they did in the attack that is checked:
+    the transferred one and that of the next smaller ε.
+    """
     s = bench.settings
     usable = bench.usable[list(rows)]
     kept_rows = [row for row, ok in zip(rows, usable.tolist(), strict=True) if ok]
@@ -143,18 +147,18 @@ def convergence_task(
     budget = bench.budget(sigma).doubled()
     maps = clean_maps(evaluator, subject, sigma=sigma, samples=budget.samples)
     radius = torch.full((len(subject.x),), epsilon / 255)
+    clean = top_set(maps.shown, s.k)
     delta = search(
         evaluator,
         subject,
-        top_set(maps.shown, s.k),
+        clean,
         sigma=sigma,
         radius=radius,
         budget=budget,
-        known=(transfer[epsilon],) if sigma else (),
+        known=known,
     )
-    moved = _moved(bench, subject, delta, sigma)
-    overlap = Reference(maps.shown, s.k).drift(moved)["topk_intersection"]
-    lost = delta.flatten(1).isnan().any(dim=1)
+    moved = _moved(bench, evaluator, subject, delta, sigma)
+    lost = delta.flatten(1).isnan().any(dim=1) | is_zero(maps.shown)
     key = Key(
         probe="attack",
         metric="topk_intersection",
@@ -162,7 +166,7 @@ def convergence_task(
         sigma=sigma,
         epsilon=epsilon,
     )
-    values = overlap.masked_fill(lost, torch.nan).double().numpy()
+    values = overlap(moved, clean).masked_fill(lost, torch.nan).numpy()
     records = {key: values, _infeasible(key): lost.double().numpy()}
     return {k.encode(): v for k, v in _spread(records, usable).items()}
 
@@ -183,9 +187,9 @@ def gallery_task(
     def story(sigma: float, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         samples = bench.budget(sigma).samples
         before = clean_maps(evaluator, subject, sigma=sigma, samples=samples).shown
-        after = _moved(bench, subject, delta, sigma)
-        overlap = Reference(before, subject.k).drift(after)["topk_intersection"]
-        return magnitude(before), magnitude(after), overlap
+        after = _moved(bench, evaluator, subject, delta, sigma)
+        kept = Reference(before, subject.k).drift(after)["topk_intersection"]
+        return magnitude(before), magnitude(after), kept
 
     plain_before, plain_after, plain_overlap = story(0.0, plain_delta)
     smooth_before, smooth_after, smooth_overlap = story(sigma, smooth_delta)
@@ -207,11 +211,11 @@ def gallery_task(
     return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
 
 
-def _moved(bench: Bench, subject: Subject, delta: Tensor, sigma: float) -> Tensor:
+def _moved(
+    bench: Bench, evaluator: Evaluator, subject: Subject, delta: Tensor, sigma: float
+) -> Tensor:
     samples = bench.budget(sigma).samples
-    explain = subject.explainer(
-        bench.evaluator("attack"), sigma=sigma, samples=samples, stream=FRESH
-    )
+    explain = subject.explainer(evaluator, sigma=sigma, samples=samples, stream=FRESH)
     rows = torch.arange(len(subject.x))
     return explain(subject.x + delta.nan_to_num(), rows=rows, draw=0)[0]
 
