@@ -1,51 +1,22 @@
-"""An audit: tasks run one after the other, each on disk before the next starts."""
+"""An audit from its arguments to its result on disk."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import functools
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-import torch
-
-from auditor import cost
-from auditor.assemble import gather, measurements
 from auditor.conclude import conclude
 from auditor.errors import InputError
-from auditor.evaluation import Evaluator, Meter
 from auditor.images import ImageSet
-from auditor.metrics.drift import chance
 from auditor.models import Classifier
 from auditor.plan import Plan, environment, make_plan, request
-from auditor.records import Key, Records, Values
-from auditor.results import AuditResult, Cost, Measurement, Recommendation
-from auditor.sigma import pending_convergence, recommend
-from auditor.store import Arrays, RunFolder, write_atomically, write_npz
-from auditor.tasks import GALLERY, Bench, convergence_task, gallery_task, sigma_task
+from auditor.results import AuditResult
+from auditor.run import Progress, Run
+from auditor.store import RunFolder, write_atomically, write_npz
 from profiles import Profile
-
-Rows = tuple[int, ...]
-Done = dict[tuple[float, Rows], Arrays]
-"""(σ, images) → arrays of the finished task."""
-
-
-class Progress(Protocol):
-    """Told how far an audit is, in gradients of the audited model."""
-
-    def start(self, total: float) -> None:
-        """Begin, with the predicted total."""
-
-    def advance(self, gradients: float) -> None:
-        """Some work was done, or found done on resuming."""
-
-    def task(self, name: str) -> None:
-        """A task begins."""
 
 
 def audit(
@@ -148,7 +119,7 @@ def execute(
             "origins": [dataclasses.asdict(setting) for setting in plan.origins],
         },
     )
-    run = _Run(plan, folder, progress)
+    run = Run(plan, folder, progress)
     found, recommendation, gallery, clean = run.measure()
     result = conclude(
         plan,
@@ -167,229 +138,3 @@ def execute(
     write_atomically(folder.path / "audit.json", text.encode("utf-8", "backslashreplace"))
     # Read back, so that a report made now and one made from the folder are the same to the byte.
     return dataclasses.replace(AuditResult.from_json(text), gallery=gallery)
-
-
-class _Run:
-    """One pass over a plan; tasks that are already on disk are not done again."""
-
-    def __init__(self, plan: Plan, folder: RunFolder, progress: Progress | None) -> None:
-        self.plan, self.folder, self.progress = plan, folder, progress
-        self.meter = Meter(watch=progress.advance if progress else None)
-        self.spent = Meter()
-        self.timings: dict[str, float] = {}
-        self.correct: Values = np.ones(len(plan.images.names))
-        self.halves: tuple[Rows, Rows] = ((), ())
-        if progress:
-            progress.start(cost.gradients(plan.estimate.costs))
-
-    def task(self, name: str, make: Callable[[], Arrays]) -> Arrays:
-        """Arrays of a task: from disk if it is done, else made and put there."""
-        if self.folder.done(name):
-            arrays = self.folder.load(name)
-            skipped = Meter(watch=self.progress.advance if self.progress else None)
-            _book(arrays, skipped)
-        else:
-            if self.progress:
-                self.progress.task(name)
-            self.meter.gradients.clear()
-            self.meter.forwards.clear()
-            start = time.perf_counter()
-            arrays = make()
-            seconds = time.perf_counter() - start
-            arrays["meter|seconds|"] = np.array(seconds)
-            for probe in {*self.meter.gradients, *self.meter.forwards}:
-                arrays[f"meter|gradients|{probe}"] = np.array(self.meter.gradients.get(probe, 0))
-                arrays[f"meter|forwards|{probe}"] = np.array(self.meter.forwards.get(probe, 0))
-            self.folder.save(name, arrays)
-            self.folder.log(f"{name}: {seconds:.2f} s")
-        kind = name.rpartition("-")[0] or name
-        self.timings[kind] = self.timings.get(kind, 0.0) + float(arrays["meter|seconds|"])
-        _book(arrays, self.spent)
-        return arrays
-
-    def costs(self) -> tuple[Cost, ...]:
-        """Model evaluations by probe, of all tasks."""
-        probes = sorted({*self.spent.gradients, *self.spent.forwards})
-        return tuple(
-            Cost(
-                probe=probe,
-                gradients=self.spent.gradients.get(probe, 0),
-                forwards=self.spent.forwards.get(probe, 0),
-            )
-            for probe in probes
-        )
-
-    def measure(self) -> tuple[tuple[Measurement, ...], Recommendation, Arrays, Arrays]:
-        """Run all tasks and decide."""
-        plan, settings = self.plan, self.plan.settings
-        clean = self.task("clean", lambda: _clean(plan, self.meter))
-        if plan.images.labels is not None:
-            self.correct = (clean["targets"] == np.array(plan.images.labels)).astype(float)
-        self.halves = _halves(self.correct, seed=settings.seed)
-        bench = self._bench(clean)
-        done = self._sigmas(bench)
-        records = gather(((rows, arrays) for (_, rows), arrays in done.items()), len(self.correct))
-        for index, twin in enumerate(plan.twins):
-            key = Key(probe="twin", metric="agreement", partner=twin.name)
-            records[key] = clean[f"agreement {index}"]
-        collect = functools.partial(
-            measurements,
-            misclassified=1 - self.correct,
-            k=settings.k,
-            input_shape=plan.classifier.input_shape,
-            seed=settings.seed,
-        )
-        decide = functools.partial(
-            recommend,
-            sigmas=settings.sigmas,
-            samples=settings.samples,
-            profile=plan.profile,
-            screen=self.halves[0],
-            confirm=self.halves[1],
-            chance=chance(settings.k, *plan.classifier.input_shape[1:]),
-            std=plan.classifier.std,
-            seed=settings.seed,
-            input_shape=plan.classifier.input_shape,
-        )
-        found = collect(records)
-        recommendation = decide(measurements=found)
-        pending = pending_convergence(
-            recommendation, profile=plan.profile, input_shape=plan.classifier.input_shape
-        )
-        if pending:
-            doubled = collect(self._doubled(bench, done, pending))
-            found += doubled
-            recommendation = decide(
-                measurements=found,
-                convergence={
-                    (m.sigma, m.epsilon): m.values
-                    for m in doubled
-                    if m.sigma is not None and m.epsilon is not None
-                },
-            )
-        return found, recommendation, self._gallery(bench, done, records, recommendation), clean
-
-    def _bench(self, clean: Arrays) -> Bench:
-        plan = self.plan
-        return Bench(
-            classifier=plan.classifier,
-            twins=plan.twins,
-            control=plan.control,
-            images=plan.images,
-            targets=torch.from_numpy(clean["targets"]),
-            usable=torch.from_numpy(self.correct > 0),
-            settings=plan.settings,
-            meter=self.meter,
-            batch=plan.batch,
-            device=plan.device,
-        )
-
-    def _chunks(self) -> list[Rows]:
-        rows, size = tuple(range(len(self.correct))), self.plan.settings.chunk
-        return [rows[first : first + size] for first in range(0, len(rows), size)]
-
-    def _sigmas(self, bench: Bench) -> Done:
-        done: Done = {}
-        for index, sigma in enumerate(self.plan.settings.sigmas):
-            for part, rows in enumerate(self._chunks()):
-                transfer = _deltas(done[0.0, rows]) if sigma else {}
-                done[sigma, rows] = self.task(
-                    f"sigma-{index}-{part}",
-                    functools.partial(sigma_task, bench, rows, sigma, transfer),
-                )
-        return done
-
-    def _doubled(self, bench: Bench, done: Done, pending: Sequence[tuple[float, float]]) -> Records:
-        """Repeat the attacks on which the verdict rests with twice the steps."""
-        tasks = []
-        for sigma, epsilon in pending:
-            index = self.plan.settings.sigmas.index(sigma)
-            for part, rows in enumerate(self._chunks()):
-                known = self._known(done, sigma, epsilon, rows)
-                arrays = self.task(
-                    f"doubled-{index}-{epsilon:g}-{part}",
-                    functools.partial(convergence_task, bench, rows, sigma, epsilon, known),
-                )
-                tasks.append((rows, arrays))
-        return gather(tasks, len(self.correct))
-
-    def _known(
-        self, done: Done, sigma: float, epsilon: float, rows: Rows
-    ) -> tuple[torch.Tensor, ...]:
-        """Candidates that the attack at (σ, ε) had: the transferred one, the next smaller ε's."""
-        transferred, own = _deltas(done[0.0, rows]), _deltas(done[sigma, rows])
-        smaller = [own[e] for e in sorted(own) if e < epsilon][-1:]
-        return tuple(smaller + ([transferred[epsilon]] if sigma and transferred else []))
-
-    def _gallery(
-        self, bench: Bench, done: Done, records: Records, recommendation: Recommendation
-    ) -> Arrays:
-        """Pictures of the images whose unsmoothed map moved most, at the σ considered."""
-        epsilon = self.plan.profile.front_epsilon(*self.plan.classifier.input_shape[1:])
-        smooth = [sigma for sigma in self.plan.settings.sigmas if sigma]
-        sigma = recommendation.considered or (smooth[0] if smooth else 0.0)
-        key = Key(
-            probe="attack", metric="topk_intersection", attack="topk", sigma=0.0, epsilon=epsilon
-        )
-        overlap = records.get(key, np.full(len(self.correct), np.nan))  # if none was attacked
-        worst = np.argsort(np.nan_to_num(overlap, nan=np.inf), kind="stable")
-        rows = [int(row) for row in worst[:GALLERY] if np.isfinite(overlap[row])]
-        if not rows:
-            return {}
-        pair = [self._delta(done, at, epsilon, rows) for at in (0.0, sigma)]
-        arrays = self.task(
-            "gallery",
-            lambda: gallery_task(bench, rows, *pair, sigma=sigma, epsilon=epsilon),
-        )
-        return {name: value for name, value in arrays.items() if not name.startswith("meter|")}
-
-    def _delta(self, done: Done, sigma: float, epsilon: float, rows: Sequence[int]) -> torch.Tensor:
-        """Perturbations of some images from the tasks that found them."""
-        found: dict[int, torch.Tensor] = {}
-        for (at, chunk), arrays in done.items():
-            usable = [row for row in chunk if self.correct[row]]
-            if at == sigma and usable:
-                found |= dict(zip(usable, _deltas(arrays)[epsilon], strict=True))
-        return torch.stack([found[row] for row in rows])
-
-
-def _clean(plan: Plan, meter: Meter) -> Arrays:
-    """Predictions of the audited model, and whether each twin agrees."""
-
-    def predict(model: Classifier, probe: str) -> torch.Tensor:
-        evaluator = Evaluator(
-            model=model, batch=plan.batch, device=plan.device, probe=probe, meter=meter
-        )
-        return evaluator.logits(plan.images.pixels).argmax(dim=1)
-
-    targets = predict(plan.classifier, "smoothing")
-    agreement = {
-        f"agreement {index}": (predict(twin, "twin") == targets).double().numpy()
-        for index, twin in enumerate(plan.twins)
-    }
-    return {"targets": targets.numpy(), **agreement}
-
-
-def _halves(correct: Values, *, seed: int) -> tuple[Rows, Rows]:
-    """Split the images that count into a screening and a confirmation half, by a seeded shuffle."""
-    usable = np.flatnonzero(correct)
-    shuffled = np.random.default_rng(seed).permutation(usable)
-    middle = (len(shuffled) + 1) // 2
-    screen, confirm = sorted(shuffled[:middle].tolist()), sorted(shuffled[middle:].tolist())
-    return tuple(screen), tuple(confirm)
-
-
-def _deltas(arrays: Arrays) -> dict[float, torch.Tensor]:
-    return {
-        float(name.partition("|")[2]): torch.from_numpy(values)
-        for name, values in arrays.items()
-        if name.startswith("delta|")
-    }
-
-
-def _book(arrays: Arrays, meter: Meter) -> None:
-    for name, count in arrays.items():
-        if name.startswith("meter|gradients|"):
-            meter.add(name.rpartition("|")[2], gradients=int(count))
-        elif name.startswith("meter|forwards|"):
-            meter.add(name.rpartition("|")[2], forwards=int(count))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.errors import InputError
+from auditor.plain import build
 
 SCHEMA_VERSION = 1
 
@@ -342,7 +341,7 @@ class AuditResult:
                 "Use the auditor that wrote it."
             )
         try:
-            return typing.cast(AuditResult, _build(cls, record))
+            return typing.cast(AuditResult, build(cls, record))
         except (OverflowError, TypeError, ValueError) as error:
             raise InputError(f"{where}: not an audit result ({error}).") from error
 
@@ -366,43 +365,3 @@ class AuditResult:
         except Exception as error:  # damaged archives raise many things
             raise InputError(f"{maps}: cannot be read ({error}).") from error
         return dataclasses.replace(result, gallery=gallery)
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """Turn plain JSON into the annotated type, refusing what does not fit."""
-    origin = typing.get_origin(kind)
-    arguments = typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        return _build(next(a for a in arguments if a is not type(None)), value)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise TypeError(f"expected an object for {kind}")
-        hints = typing.get_type_hints(kind)
-        # Arrays are not compared, and not in the JSON either.
-        unknown = set(value) - {f.name for f in dataclasses.fields(kind) if f.compare}
-        if unknown:
-            raise TypeError(f"unknown key {sorted(unknown)[0]!r}")
-        return typing.cast(Any, kind)(**{k: _build(hints[k], v) for k, v in value.items()})
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise TypeError(f"expected a list, got {type(value).__name__}")
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_build(arguments[0], item) for item in value)
-        if len(value) != len(arguments):
-            raise TypeError(f"expected {len(arguments)} items, got {len(value)}")
-        return tuple(_build(a, item) for a, item in zip(arguments, value, strict=True))
-    if origin is not None:  # Mapping[str, X]
-        if not isinstance(value, dict):
-            raise TypeError(f"expected an object, got {type(value).__name__}")
-        return {str(k): _build(arguments[1], v) for k, v in value.items()}
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise ValueError("number is not finite")
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
-    return value

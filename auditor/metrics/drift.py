@@ -170,7 +170,7 @@ def _ssim(x: _Views, y: _Views) -> Tensor:
     # One pair at a time: scikit-image is the definition, and fast enough beside the sorting.
     pictures = zip(x.visual.cpu().numpy(), y.visual.cpu().numpy(), strict=True)
     values = [structural_similarity(*pair, **SSIM_SETTINGS) for pair in pictures]
-    return _defined(x.norm.new_tensor(values), x.shown, y.shown)
+    return _defined(x.norm.new_tensor(values).clamp(-1, 1), x.shown, y.shown)
 
 
 def _l2(x: _Views, y: _Views) -> Tensor:
