@@ -120,7 +120,11 @@ def search(
     def explainer(samples: int, stream: int) -> Explain:
         return subject.explainer(evaluator, sigma=sigma, samples=samples, stream=stream)
 
-    found = TopKSearch(steps=budget.steps).run(
+    # A map smoothed by σ has no structure much below σ: shorter differences only see noise.
+    method = TopKSearch(
+        steps=budget.steps, longest=max(1, 10 * sigma), shortest=max(0.02, sigma / 2)
+    )
+    found = method.run(
         explainer(budget.search_samples, SEARCH),
         margin,
         subject.x,
