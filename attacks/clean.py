@@ -9,8 +9,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from attacks.topk import magnitude, top_set
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Clean:
@@ -103,9 +101,21 @@ class Objective(Protocol):
     def score(self, maps: Tensor, clean: Clean) -> Tensor:
         """True metric (B,) in float64; lower is a stronger attack.
 
-        Infinite where it is undefined, which is for a map that is zero everywhere or holds a
-        value that is not finite: such a map is never the best, for its drift can't be reported.
+        Infinite where it is undefined, for a map that is zero everywhere or holds a value that is
+        not finite: such a map is never the best, for its drift can't be reported. The top-k overlap
+        alone is defined for a zero map: it keeps nothing.
         """
+
+
+def magnitude(maps: Tensor) -> Tensor:
+    """Sum over channels of |a|: (B, C, H, W) → (B, H·W)."""
+    return maps.abs().sum(dim=1).flatten(1)
+
+
+def top_set(maps: Tensor, k: int) -> Tensor:
+    """Membership (B, H·W) of the k pixels of largest magnitude; ties go to the lower index."""
+    order = magnitude(maps).argsort(dim=1, descending=True, stable=True)
+    return torch.zeros(order.shape, dtype=torch.bool).scatter_(1, order[:, :k], True)
 
 
 def shares(m: Tensor) -> Tensor:

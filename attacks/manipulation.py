@@ -8,8 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attacks.clean import Clean, defined, raw, shares
-from attacks.topk import magnitude
+from attacks.clean import Clean, defined, magnitude, raw, shares
 
 
 def as_target_map(picture: Tensor) -> Tensor:

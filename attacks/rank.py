@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.clean import Clean, defined, ranks, raw, total
-from attacks.topk import magnitude
+from attacks.clean import Clean, defined, magnitude, ranks, raw, total
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from attacks.clean import Clean, defined, raw, shares
-from attacks.topk import magnitude
+from attacks.clean import Clean, defined, magnitude, raw, shares
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

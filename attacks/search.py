@@ -1,4 +1,4 @@
-"""Projected search for the perturbation that makes a top-k set drift most, label kept."""
+"""Projected search for the perturbation that makes a map drift most, label kept."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.ball import project, random_start
+from attacks.ball import L2, Linf
+from attacks.clean import Clean, Objective
 from attacks.explain import Explain, Margin
-from attacks.topk import Boundary, Mass, overlap
+from attacks.topk import Boundary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,20 +22,20 @@ class Found:
     ----------
     delta
         Perturbation (B, C, H, W) in pixel space; zero where nothing feasible was found.
-    overlap
-        Top-k overlap (B,) by which the winner was chosen; ``nan`` where nothing was found.
+    score
+        The objective's score (B,) by which the winner was chosen; ``nan`` where nothing was found.
     feasible
         Whether (B,) a perturbation that keeps the label was found.
     """
 
     delta: Tensor
-    overlap: Tensor
+    score: Tensor
     feasible: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopKSearch:
-    """Sign steps with momentum along the map's curvature, aimed at the top-k boundary.
+class Search:
+    """Sign steps with momentum along the map's curvature, for any objective.
 
     The step direction is a Hessian-vector product by central difference of the true model's
     maps, (a(x + hv) − a(x − hv))/2h: it sees the kinks that a ReLU network really has, where
@@ -45,7 +46,9 @@ class TopKSearch:
     steps
         Iterations; each costs three maps (the iterate and the two ends of the difference).
     objective
-        Which pixels to push.
+        What to move.
+    ball
+        Norm of the perturbation.
     momentum
         Share of the previous direction that is kept.
     first_step, last_step
@@ -64,7 +67,8 @@ class TopKSearch:
     """
 
     steps: int = 50
-    objective: Boundary | Mass = Boundary()
+    objective: Objective = Boundary()
+    ball: Linf | L2 = Linf()
     momentum: float = 0.75
     first_step: float = 1 / 6
     last_step: float = 1 / 40
@@ -78,7 +82,7 @@ class TopKSearch:
         x: Tensor,
         *,
         target: Tensor,
-        clean: Tensor,
+        clean: Clean,
         epsilon: Tensor,
         generators: list[torch.Generator],
         select: Explain | None = None,
@@ -93,9 +97,9 @@ class TopKSearch:
         target
             Class (B,) that must stay the predicted one.
         clean
-            Top-k set (B, H·W) of the clean map, fixed during the search.
+            Clean maps that the objective compares with, fixed during the search.
         epsilon
-            ℓ∞ radius (B,) in [0, 1] units.
+            Radius (B,) of the ball, in [0, 1] units.
         generators
             One per image: the random start depends on the image alone.
         select
@@ -106,13 +110,13 @@ class TopKSearch:
             projected first; an image that is ``nan`` in one has no such candidate.
         """
         rows = torch.arange(len(x))
-        pool = _Pool(x, target=target, keep=1 if select is None else 3)
-        delta = random_start(x, epsilon, generators)
+        pool = _Pool(x, self.objective, target=target, keep=1 if select is None else 3)
+        delta = self.ball.start(x, epsilon, generators)
         velocity = torch.zeros_like(x)
         for step in range(self.steps + 1):
             maps, logits = explain(x + delta, rows=rows, draw=step)
             kept = logits.argmax(dim=1) == target
-            pool.offer(delta, overlap(maps, clean), kept)
+            pool.offer(delta, self.objective.score(maps, clean), kept)
             if step == self.steps:
                 break
             direction = self._direction(explain, x + delta, maps, clean, step)
@@ -121,12 +125,12 @@ class TopKSearch:
                 direction[lost] = -_unit(margin((x + delta)[lost], rows=lost))
             velocity = self.momentum * velocity + _unit(direction)
             length = self._between(self.first_step, self.last_step, step) * _wide(epsilon)
-            delta = project(x, delta - length * velocity.sign(), epsilon)
-        known = (project(x, candidate, epsilon) for candidate in candidates)
+            delta = self.ball.project(x, delta - length * self.ball.unit(velocity), epsilon)
+        known = (self.ball.project(x, candidate, epsilon) for candidate in candidates)
         return pool.best(explain if select is None else select, clean, (*known, delta))
 
     def _direction(
-        self, explain: Explain, x: Tensor, maps: Tensor, clean: Tensor, step: int
+        self, explain: Explain, x: Tensor, maps: Tensor, clean: Clean, step: int
     ) -> Tensor:
         v = self.objective.gradient(maps, clean)
         v = v / _wide(v.flatten(1).norm(dim=1).clamp_min(torch.finfo(v.dtype).tiny))
@@ -146,20 +150,21 @@ class TopKSearch:
 class _Pool:
     """The best label-kept iterates so far; ``nan`` where there are fewer than it can keep."""
 
-    def __init__(self, x: Tensor, *, target: Tensor, keep: int) -> None:
+    def __init__(self, x: Tensor, objective: Objective, *, target: Tensor, keep: int) -> None:
         self.x = x
+        self.objective = objective
         self.target = target
         self.deltas = torch.full((keep, *x.shape), torch.nan, dtype=x.dtype)
-        self.overlaps = torch.full((keep, len(x)), torch.inf, dtype=torch.float64)
+        self.scores = torch.full((keep, len(x)), torch.inf, dtype=torch.float64)
 
-    def offer(self, delta: Tensor, overlaps: Tensor, kept: Tensor) -> None:
-        worst, slot = self.overlaps.max(dim=0)
-        better = (kept & (overlaps < worst)).nonzero()[:, 0]
+    def offer(self, delta: Tensor, scores: Tensor, kept: Tensor) -> None:
+        worst, slot = self.scores.max(dim=0)
+        better = (kept & (scores < worst)).nonzero()[:, 0]
         self.deltas[slot[better], better] = delta[better]
-        self.overlaps[slot[better], better] = overlaps[better]
+        self.scores[slot[better], better] = scores[better]
 
-    def best(self, explain: Explain, clean: Tensor, others: tuple[Tensor, ...]) -> Found:
-        """Score the pool and ``others`` with one and the same noise; the lowest overlap wins."""
+    def best(self, explain: Explain, clean: Clean, others: tuple[Tensor, ...]) -> Found:
+        """Score the pool and ``others`` with one and the same noise; the lowest score wins."""
         best = torch.full((len(self.x),), torch.inf, dtype=torch.float64)
         delta = torch.zeros_like(self.x)
         for candidate in (*self.deltas, *others):
@@ -167,14 +172,14 @@ class _Pool:
             if not len(rows):
                 continue
             maps, logits = explain(self.x[rows] + candidate[rows], rows=rows, draw=0)
-            score = overlap(maps, clean[rows])
+            score = self.objective.score(maps, clean.rows(rows))
             better = (logits.argmax(dim=1) == self.target[rows]) & (score < best[rows])
             best[rows[better]] = score[better]
             delta[rows[better]] = candidate[rows[better]]
         feasible = best.isfinite()
         return Found(
             delta=delta,
-            overlap=torch.where(feasible, best, torch.nan),
+            score=torch.where(feasible, best, torch.nan),
             feasible=feasible,
         )
 

@@ -7,16 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
-def magnitude(maps: Tensor) -> Tensor:
-    """Sum over channels of |a|: (B, C, H, W) → (B, H·W)."""
-    return maps.abs().sum(dim=1).flatten(1)
-
-
-def top_set(maps: Tensor, k: int) -> Tensor:
-    """Membership (B, H·W) of the k pixels of largest magnitude; ties go to the lower index."""
-    order = magnitude(maps).argsort(dim=1, descending=True, stable=True)
-    return torch.zeros(order.shape, dtype=torch.bool).scatter_(1, order[:, :k], True)
+from attacks.clean import Clean, magnitude, raw, top_set, total
 
 
 def overlap(maps: Tensor, clean: Tensor) -> Tensor:
@@ -39,27 +30,32 @@ class Boundary:
 
     temperature: float = 0.1
 
-    def gradient(self, maps: Tensor, clean: Tensor) -> Tensor:
+    def gradient(self, maps: Tensor, clean: Clean) -> Tensor:
         """Derivative (B, C, H, W) of the objective by the raw map, times T·t, with t held fixed.
 
         Only its direction is used, and without 1/(T·t) nothing overflows where t is zero.
         """
         m = magnitude(maps)
-        k = int(clean[0].sum())
-        t = m.topk(k, dim=1).values[:, -1:].clamp_min(torch.finfo(m.dtype).tiny)
+        t = m.topk(clean.k, dim=1).values[:, -1:].clamp_min(torch.finfo(m.dtype).tiny)
         s = torch.sigmoid((m - t) / (self.temperature * t))
-        weight = s * (1 - s) * torch.where(clean, 1.0, -1.0)
-        return weight.reshape(len(maps), 1, *maps.shape[2:]) * maps.sign()
+        weight = s * (1 - s) * torch.where(clean.top, 1.0, -1.0)
+        return raw(weight, maps)
+
+    def score(self, maps: Tensor, clean: Clean) -> Tensor:
+        """Top-k overlap (B,) with the clean map, in [0, 1]."""
+        return overlap(maps, clean.top)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mass:
     """The published objective: Σ_{K} m_i of the map normalized to sum 1 (Ghorbani 2019)."""
 
-    def gradient(self, maps: Tensor, clean: Tensor) -> Tensor:
+    def gradient(self, maps: Tensor, clean: Clean) -> Tensor:
         """Derivative (B, C, H, W) of the clean top set's share of the mass by the raw map."""
         m = magnitude(maps)
-        total = m.sum(dim=1, keepdim=True).clamp_min(torch.finfo(m.dtype).tiny)
-        share = (m * clean).sum(dim=1, keepdim=True) / total
-        weight = (clean.to(m.dtype) - share) / total
-        return weight.reshape(len(maps), 1, *maps.shape[2:]) * maps.sign()
+        share = (m * clean.top).sum(dim=1, keepdim=True) / total(m)
+        return raw((clean.top.to(m.dtype) - share) / total(m), maps)
+
+    def score(self, maps: Tensor, clean: Clean) -> Tensor:
+        """Top-k overlap (B,) with the clean map, in [0, 1]."""
+        return overlap(maps, clean.top)

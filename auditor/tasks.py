@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attacks import overlap, top_set
+from attacks import Clean, overlap
 from auditor.attributions import FRESH, SHOWN
 from auditor.evaluation import Evaluator, Meter
 from auditor.images import ImageSet
@@ -147,7 +147,7 @@ def convergence_task(
     budget = bench.budget(sigma).doubled()
     maps = clean_maps(evaluator, subject, sigma=sigma, samples=budget.samples)
     radius = torch.full((len(subject.x),), epsilon / 255)
-    clean = top_set(maps.shown, s.k)
+    clean = Clean(maps=maps.shown, k=s.k)
     delta = search(
         evaluator,
         subject,
@@ -166,7 +166,7 @@ def convergence_task(
         sigma=sigma,
         epsilon=epsilon,
     )
-    values = overlap(moved, clean).masked_fill(lost, torch.nan).numpy()
+    values = overlap(moved, clean.top).masked_fill(lost, torch.nan).numpy()
     records = {key: values, _infeasible(key): lost.double().numpy()}
     return {k.encode(): v for k, v in _spread(records, usable).items()}
 

@@ -1,18 +1,19 @@
-"""The published top-k attack, re-implemented faithfully as the peer that ours is measured against.
+"""The published attacks, re-implemented faithfully as the peers that ours are measured against.
 
 Ghorbani, Abid and Zou 2019 (arXiv 1710.10547), as audits run it: ReLU replaced by softplus so that
-double backward is not zero, descent on the clean top-k set's share of the map by fixed sign steps,
-and of all iterates the one that keeps the label and moves the true map most.
+double backward is not zero, fixed sign steps down the objective of the surrogate's map, and of all
+iterates the one that keeps the label and moves the true map most.
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from attacks import overlap, project, random_start
+from attacks import Clean, Objective, project, random_start
 
 
 def softplus_twin(network: nn.Module, beta: float) -> nn.Module:
@@ -25,56 +26,76 @@ def softplus_twin(network: nn.Module, beta: float) -> nn.Module:
     return twin
 
 
-def published_topk(
-    network: nn.Module,
-    x: Tensor,
-    *,
-    target: Tensor,
-    clean: Tensor,
-    epsilon: Tensor,
-    generators: list[torch.Generator],
-    steps: int = 50,
-    beta: float | None = 30.0,
-) -> Tensor:
-    """Best label-kept top-k overlap (B,) after ``steps`` sign steps of ε/10; ``nan`` without one.
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Fixed sign steps of ε/10 by double backward through a softplus surrogate.
 
-    ``beta=None`` leaves the ReLU network as it is: double backward is then zero.
+    ``beta=None`` leaves the ReLU network as it is: double backward is then zero. With
+    ``sigma`` > 0 it attacks the map smoothed with ``samples`` fresh draws at each step.
     """
-    twin = network if beta is None else softplus_twin(network, beta)
-    delta = random_start(x, epsilon, generators)
-    best = torch.full((len(x),), torch.inf, dtype=torch.float64)
-    for step in range(steps + 1):
-        true_map, logits = explained(network, x + delta, target)
-        kept = logits.argmax(dim=1) == target
-        found = overlap(true_map.detach(), clean)
-        best = torch.where(kept & (found < best), found, best)
-        if step < steps:
-            direction = double_backward(twin, x + delta, target, clean)
-            length = epsilon.reshape(-1, 1, 1, 1) / 10
-            delta = project(x, delta - length * direction.sign(), epsilon)
-    return torch.where(best.isfinite(), best, torch.nan)
+
+    objective: Objective
+    steps: int = 50
+    beta: float | None = 30.0
+    sigma: float = 0.0
+    samples: int = 1
+
+    def run(
+        self,
+        network: nn.Module,
+        x: Tensor,
+        *,
+        target: Tensor,
+        clean: Clean,
+        epsilon: Tensor,
+        generators: list[torch.Generator],
+    ) -> tuple[Tensor, Tensor]:
+        """Best label-kept perturbation (B, C, H, W) and its score (B,), ``nan`` without one."""
+        surrogate = network if self.beta is None else softplus_twin(network, self.beta)
+        delta = random_start(x, epsilon, generators)
+        best, found = torch.zeros_like(x), torch.full((len(x),), torch.inf, dtype=torch.float64)
+        for step in range(self.steps + 1):
+            noise = self.sigma * torch.stack(
+                [torch.randn((self.samples, *x.shape[1:]), generator=g) for g in generators]
+            )
+            moved = (x + delta)[:, None] + noise
+            maps = smoothed_map(network, moved, target)
+            with torch.no_grad():
+                kept = network(x + delta).argmax(dim=1) == target
+            score = self.objective.score(maps, clean)
+            better = kept & (score < found)
+            found, best[better] = torch.where(better, score, found), delta[better]
+            if step < self.steps:
+                direction = self.double_backward(surrogate, moved, target, clean)
+                length = epsilon.reshape(-1, 1, 1, 1) / 10
+                delta = project(x, delta - length * direction.sign(), epsilon)
+        return best, torch.where(found.isfinite(), found, torch.nan)
+
+    def double_backward(
+        self, network: nn.Module, moved: Tensor, target: Tensor, clean: Clean
+    ) -> Tensor:
+        """Gradient (B, C, H, W) of the objective of the mean map by the image."""
+        weight = self.objective.gradient(smoothed_map(network, moved, target), clean)
+        total = torch.zeros_like(weight)
+        for draw in moved.unbind(dim=1):
+            leaf = draw.detach().requires_grad_()
+            maps = plain_map(network, leaf, target, create_graph=True)
+            if maps.requires_grad:
+                (part,) = torch.autograd.grad(maps, leaf, weight, allow_unused=True)
+                total += 0 if part is None else part
+        return total
 
 
-def double_backward(network: nn.Module, x: Tensor, target: Tensor, clean: Tensor) -> Tensor:
-    """Gradient (B, C, H, W) of the clean top-k set's share of the map, through the network."""
-    leaf = x.detach().requires_grad_()
-    with torch.enable_grad():
-        maps, _ = explained(network, leaf, target, create_graph=True)
-        m = maps.abs().sum(dim=1).flatten(1)
-        share = ((m * clean).sum(dim=1) / m.sum(dim=1)).sum()
-    if not share.requires_grad:
-        return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(share, leaf, allow_unused=True)
-    return torch.zeros_like(x) if gradient is None else gradient
+def plain_map(
+    network: nn.Module, leaf: Tensor, target: Tensor, *, create_graph: bool = False
+) -> Tensor:
+    """Gradient (B, C, H, W) of the target's logit at a leaf that requires grad."""
+    score = network(leaf).gather(1, target[:, None]).sum()
+    return torch.autograd.grad(score, leaf, create_graph=create_graph)[0]
 
 
-def explained(
-    network: nn.Module, x: Tensor, target: Tensor, *, create_graph: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Plain gradient maps and logits."""
-    leaf = x if x.requires_grad else x.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = network(leaf)
-        score = logits.gather(1, target[:, None]).sum()
-        maps = torch.autograd.grad(score, leaf, create_graph=create_graph)[0]
-    return maps, logits.detach()
+def smoothed_map(network: nn.Module, moved: Tensor, target: Tensor) -> Tensor:
+    """Mean (B, C, H, W) of the plain maps at noisy copies (B, samples, C, H, W)."""
+    flat = moved.flatten(0, 1).detach().requires_grad_()
+    maps = plain_map(network, flat, target.repeat_interleave(moved.shape[1]))
+    return maps.unflatten(0, moved.shape[:2]).mean(dim=1)

@@ -28,7 +28,7 @@ def cost_table(
     table.add_column(ratio=3)
     table.add_column(ratio=5, overflow="fold")
     for probe, count in evaluations.items():
-        table.add_row(f"{probe}: model evaluations", f"{count:,}")
+        table.add_row(f"Evaluations: {probe}", f"{count:,}")
     table.add_section()
     table.add_row("Time on this machine", _duration(minutes))
     table.add_row("Memory", f"about {max(memory_mib, 1):,.0f} MiB")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks import TopKSearch, random_signs, top_set
+from attacks import Clean, Search, random_signs
 from attacks.explain import Explain
 from auditor.attributions import FRESH, SEARCH, SELECT
 from auditor.evaluation import Evaluator
@@ -66,7 +66,7 @@ def attack_drift(
     deltas: Deltas = {}
     score = subject.explainer(evaluator, sigma=sigma, samples=budget.samples, stream=FRESH)
     shown, fresh = Reference(maps.shown, subject.k), Reference(maps.fresh, subject.k)
-    clean = top_set(maps.shown, subject.k)
+    clean = Clean(maps=maps.shown, k=subject.k)
     for index, epsilon in enumerate(epsilons):
         radius = torch.full((len(subject.x),), epsilon / 255)
         tried = {"random_signs": _signs(evaluator, subject, radius)}
@@ -101,7 +101,7 @@ def attack_drift(
 def search(
     evaluator: Evaluator,
     subject: Subject,
-    clean: Tensor,
+    clean: Clean,
     *,
     sigma: float,
     radius: Tensor,
@@ -110,7 +110,7 @@ def search(
 ) -> Tensor:
     """Best label-kept perturbation (B, C, H, W) of the top-k search; ``nan`` where none was found.
 
-    ``clean`` is the top-k set (B, H·W) to break, ``radius`` (B,) in [0, 1] units; ``known``
+    ``clean`` holds the maps whose top-k set is to break, ``radius`` (B,) in [0, 1] units; ``known``
     perturbations compete, except where they are ``nan``.
     """
 
@@ -121,9 +121,7 @@ def search(
         return subject.explainer(evaluator, sigma=sigma, samples=samples, stream=stream)
 
     # A map smoothed by σ has no structure much below σ: shorter differences only see noise.
-    method = TopKSearch(
-        steps=budget.steps, longest=max(1, 10 * sigma), shortest=max(0.02, sigma / 2)
-    )
+    method = Search(steps=budget.steps, longest=max(1, 10 * sigma), shortest=max(0.02, sigma / 2))
     found = method.run(
         explainer(budget.search_samples, SEARCH),
         margin,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from attacks import project, random_signs, random_start
+from attacks import L2, Clean, Cosine, Search, project, random_signs, random_start
 
 SHAPE = (2, 2, 3, 3)
 
@@ -114,3 +114,44 @@ def test_random_start_fills_the_ball():
     delta = random_start(x, epsilon, generators(0)).flatten().numpy()
     # Fixed seed; a uniform sample fails with probability 0.001.
     assert stats.kstest(delta, stats.uniform(-0.1, 0.2).cdf).pvalue > 1e-3
+
+
+@given(seed=st.integers(0, 2**16), radius=st.floats(1e-3, 30), scale=st.floats(0, 50))
+def test_l2_ball_and_box_hold(seed, radius, scale):
+    """Float32: the length of 48 values is rounded by some 1e-6 of itself."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand((3, 1, 4, 4), generator=generator)
+    delta = scale * torch.randn(x.shape, generator=generator)
+    epsilon = torch.full((3,), radius)
+    for found in (
+        L2().project(x, delta, epsilon),
+        L2().start(x, epsilon, [torch.Generator().manual_seed(i) for i in range(3)]),
+    ):
+        assert (found.flatten(1).norm(dim=1) <= radius * (1 + 1e-5)).all()
+        assert ((x + found >= 0) & (x + found <= 1)).all()
+        again = L2().project(x, found, epsilon)
+        torch.testing.assert_close(again, found, rtol=1e-5, atol=1e-7)
+
+
+def test_l2_cosine_attack_on_a_quadratic_reaches_the_closed_form():
+    """f = ½‖x‖²: the map is x itself, and cos(x, x + δ) is least √(1 − ρ²/‖x‖²)."""
+    generator = torch.Generator().manual_seed(0)
+    x = 0.35 + 0.3 * torch.rand((4, 1, 5, 5), generator=generator)  # the box never binds
+
+    def explain(x, *, rows, draw):
+        return x, torch.tensor([[1.0, 0.0]]).expand(len(x), 2)
+
+    rho = 0.5
+    found = Search(objective=Cosine(), ball=L2(), steps=50).run(
+        explain,
+        lambda x, *, rows: torch.zeros_like(x),
+        x,
+        target=torch.zeros(4, dtype=torch.long),
+        clean=Clean(maps=x, k=3),
+        epsilon=torch.full((4,), rho),
+        generators=[torch.Generator().manual_seed(i) for i in range(4)],
+    )
+    best = (1 - rho**2 / x.flatten(1).norm(dim=1).double() ** 2).sqrt()
+    # 50 steps end within 1% of the largest angle; no perturbation can go beyond it.
+    assert (found.score >= best - 1e-6).all()
+    assert (found.score.arccos() >= 0.99 * best.arccos()).all()

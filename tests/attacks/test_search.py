@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from attacks import (
     Boundary,
+    Clean,
     Found,
-    TopKSearch,
+    Search,
     overlap,
     project,
     random_signs,
     random_start,
-    top_set,
 )
 
 K = 10
@@ -77,12 +77,12 @@ class Attacked:
         return torch.autograd.grad((logits.gather(1, index)[:, 0] - rival).sum(), leaf)[0]
 
     @property
-    def clean(self) -> Tensor:
+    def clean(self) -> Clean:
         maps, _ = self.explain(self.x, rows=torch.arange(len(self.x)), draw=0)
         self.seen.clear()
-        return top_set(maps, K)
+        return Clean(maps=maps, k=K)
 
-    def run(self, attack: TopKSearch, epsilon: float, seed: int = 0, **given: object) -> Found:
+    def run(self, attack: Search, epsilon: float, seed: int = 0, **given: object) -> Found:
         return attack.run(
             self.explain,
             self.margin,
@@ -98,21 +98,21 @@ class Attacked:
         """Overlap and whether the label is kept, evaluated anew."""
         clean = self.clean
         maps, logits = self.explain(self.x + delta, rows=torch.arange(len(self.x)), draw=0)
-        return overlap(maps, clean), logits.argmax(dim=1) == self.target
+        return overlap(maps, clean.top), logits.argmax(dim=1) == self.target
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**31), epsilon=st.floats(0, 0.5, width=32))
 def test_winners_keep_the_label_inside_ball_and_box(seed, epsilon):
     attacked = Attacked.of(network(seed), images(seed, 3))
-    found = attacked.run(TopKSearch(steps=5), epsilon, seed)
+    found = attacked.run(Search(steps=5), epsilon, seed)
     assert (found.delta.abs() <= torch.tensor(epsilon, dtype=torch.float32)).all()
     assert (attacked.x + found.delta >= 0).all()
     assert (attacked.x + found.delta <= 1).all()
     measured, kept = attacked.measured(found.delta)
     assert kept[found.feasible].all()
-    assert torch.equal(found.overlap[found.feasible], measured[found.feasible])
-    assert found.overlap[~found.feasible].isnan().all()
+    assert torch.equal(found.score[found.feasible], measured[found.feasible])
+    assert found.score[~found.feasible].isnan().all()
     assert (found.delta[~found.feasible] == 0).all()
 
 
@@ -126,45 +126,45 @@ def test_double_backward_does_nothing_on_a_relu_network_and_the_search_does():
         score = attacked.model(leaf).gather(1, attacked.target[:, None]).sum()
         (maps,) = torch.autograd.grad(score, leaf, create_graph=True)
         m = maps.abs().sum(dim=1).flatten(1)
-        objective = ((m * clean).sum(dim=1) / m.sum(dim=1)).sum()
+        objective = ((m * clean.top).sum(dim=1) / m.sum(dim=1)).sum()
         (direction,) = torch.autograd.grad(objective, leaf, materialize_grads=True)
         assert (direction == 0).all()
         delta = (delta - epsilon / 10 * direction.sign()).clamp(-epsilon, epsilon)
     assert (attacked.measured(delta)[0] == 1).all()
 
-    found = attacked.run(TopKSearch(), 8 / 255)
+    found = attacked.run(Search(), 8 / 255)
     signs = random_signs(attacked.x, epsilon, generators(16))
     assert found.feasible.all()
     # Measured .66 against .86; what a kink or a tie can change is a few hundredths.
-    assert found.overlap.mean() < 0.85 * attacked.measured(signs)[0].mean()
+    assert found.score.mean() < 0.85 * attacked.measured(signs)[0].mean()
 
 
 def test_a_larger_ball_is_never_safer():
     attacked = Attacked.of(network(2), images(2, 12))
-    smaller = attacked.run(TopKSearch(steps=10), 4 / 255)
-    larger = attacked.run(TopKSearch(steps=1), 8 / 255, candidates=(smaller.delta,))
+    smaller = attacked.run(Search(steps=10), 4 / 255)
+    larger = attacked.run(Search(steps=1), 8 / 255, candidates=(smaller.delta,))
     assert smaller.feasible.all()
-    assert (larger.overlap <= smaller.overlap).all()
+    assert (larger.score <= smaller.score).all()
     # With one step alone it would be safer, so it is the candidate that makes this true.
-    alone = attacked.run(TopKSearch(steps=1), 8 / 255)
-    assert (alone.overlap > smaller.overlap).any()
+    alone = attacked.run(Search(steps=1), 8 / 255)
+    assert (alone.score > smaller.score).any()
 
 
 def test_candidates_are_projected_and_win_only_where_they_are_better_and_keep_the_label():
     attacked = Attacked.of(network(3), images(3, 4))
-    strong = attacked.run(TopKSearch(steps=30), 8 / 255).delta
-    weak = attacked.run(TopKSearch(steps=0), 8 / 255)
+    strong = attacked.run(Search(steps=30), 8 / 255).delta
+    weak = attacked.run(Search(steps=0), 8 / 255)
     candidate = strong.clone()
     candidate[1] = torch.nan
     candidate[2] = 4 * strong[2]  # outside of the ball, its projection has the same signs
-    found = attacked.run(TopKSearch(steps=0), 8 / 255, candidates=(candidate,))
+    found = attacked.run(Search(steps=0), 8 / 255, candidates=(candidate,))
     assert torch.equal(found.delta[[0, 3]], strong[[0, 3]])
     assert torch.equal(found.delta[1], weak.delta[1])
     assert torch.equal(found.delta[2], project(attacked.x, candidate, torch.tensor(8 / 255))[2])
 
     lost = Attacked(attacked.model, attacked.x, attacked.target)
     lost.explain = _relabeled(attacked, away=candidate)  # type: ignore[method-assign]
-    refused = lost.run(TopKSearch(steps=0), 8 / 255, candidates=(candidate,))
+    refused = lost.run(Search(steps=0), 8 / 255, candidates=(candidate,))
     assert torch.equal(refused.delta[0], weak.delta[0])
 
 
@@ -197,13 +197,13 @@ def test_an_image_that_keeps_no_label_is_infeasible_whatever_its_batch(noisy):
     attacked.explain = explain  # type: ignore[method-assign]
     nowhere = torch.full_like(attacked.x, torch.nan)
     found = attacked.run(
-        TopKSearch(steps=4),
+        Search(steps=4),
         8 / 255,
         select=explain if noisy else None,
         candidates=(nowhere,),
     )
     assert found.feasible.tolist() == [True, False, True]
-    assert found.overlap.isnan().tolist() == [False, True, False]
+    assert found.score.isnan().tolist() == [False, True, False]
     assert (found.delta[1] == 0).all()
 
 
@@ -213,7 +213,7 @@ def test_results_do_not_depend_on_the_batch():
     Float32 convolutions round differently for different batch sizes, which matters only where a
     tie or a kink is crossed; then later steps differ and so may the overlap.
     """
-    count, attack = 56, TopKSearch(steps=15)
+    count, attack = 56, Search(steps=15)
     whole = Attacked.of(network(5), images(5, count))
     together = whole.run(attack, 8 / 255)
     for size in (1, 7):
@@ -221,7 +221,7 @@ def test_results_do_not_depend_on_the_batch():
             Attacked.of(whole.model, whole.x[first : first + size]).run(attack, 8 / 255, first)
             for first in range(0, count, size)
         ]
-        same = torch.cat([part.overlap for part in parts]) == together.overlap
+        same = torch.cat([part.score for part in parts]) == together.score
         assert same.double().mean() >= 0.98
 
 
@@ -230,7 +230,7 @@ def test_the_winner_is_the_best_feasible_iterate(seed):
     attacked = Attacked.of(network(seed), images(seed, 6))
     steps, clean = 8, attacked.clean
     # ε is so large that some iterates lose the label.
-    found = attacked.run(TopKSearch(steps=steps), 0.3)
+    found = attacked.run(Search(steps=steps), 0.3)
     iterates = [x for x, _, _ in attacked.seen if len(x) == 6][: 2 * steps + 1]
     best = torch.full((6,), torch.inf, dtype=torch.float64)
     for x in iterates:
@@ -238,8 +238,8 @@ def test_the_winner_is_the_best_feasible_iterate(seed):
             x, rows=torch.arange(6), draw=0
         )
         kept = logits.argmax(dim=1) == attacked.target
-        best = torch.where(kept, best.minimum(overlap(maps, clean)), best)
-    assert torch.equal(found.overlap, torch.where(best.isfinite(), best, torch.nan))
+        best = torch.where(kept, best.minimum(overlap(maps, clean.top)), best)
+    assert torch.equal(found.score, torch.where(best.isfinite(), best, torch.nan))
 
 
 @pytest.mark.parametrize("only", [0, 3, 6])
@@ -258,7 +258,7 @@ def test_start_and_last_iterate_take_part(only):
         return maps, logits
 
     clean = attacked.clean
-    found = TopKSearch(steps=steps).run(
+    found = Search(steps=steps).run(
         explain,
         attacked.margin,
         attacked.x,
@@ -273,7 +273,7 @@ def test_start_and_last_iterate_take_part(only):
 
 def test_without_steps_the_start_is_returned():
     attacked = Attacked.of(network(7), images(7, 3))
-    found = attacked.run(TopKSearch(steps=0), 0.01)
+    found = attacked.run(Search(steps=0), 0.01)
     start = random_start(attacked.x, torch.full((3,), 0.01), generators(3))
     assert found.feasible.all()
     assert torch.equal(found.delta, start)
@@ -295,7 +295,7 @@ def test_noise_that_scores_is_never_searched_with():
         return maps.flip(3), logits  # another ranking than the search ever saw
 
     clean = attacked.clean
-    found = TopKSearch(steps=steps).run(
+    found = Search(steps=steps).run(
         explain,
         attacked.margin,
         attacked.x,
@@ -314,14 +314,17 @@ def test_noise_that_scores_is_never_searched_with():
     scores = []
     for x, rows, _ in judge.seen:
         maps, _ = attacked.explain(x, rows=rows, draw=0)
-        scores.append(overlap(maps.flip(3), clean))
-    assert torch.equal(found.overlap, torch.stack(scores).amin(dim=0))
+        scores.append(overlap(maps.flip(3), clean.top))
+    assert torch.equal(found.score, torch.stack(scores).amin(dim=0))
     # The shortlist holds the three best by the noise of the search.
     searched = torch.stack(
-        [overlap(attacked.explain(x, rows=r, draw=0)[0], clean) for x, r, _ in attacked.seen[:13:2]]
+        [
+            overlap(attacked.explain(x, rows=r, draw=0)[0], clean.top)
+            for x, r, _ in attacked.seen[:13:2]
+        ]
     )
     listed = torch.stack(
-        [overlap(attacked.explain(x, rows=r, draw=0)[0], clean) for x, r, _ in judge.seen[:3]]
+        [overlap(attacked.explain(x, rows=r, draw=0)[0], clean.top) for x, r, _ in judge.seen[:3]]
     )
     assert torch.equal(listed.sort(dim=0).values, searched.sort(dim=0).values[:3])
 
@@ -336,7 +339,7 @@ def test_the_direction_is_a_hessian_vector_product(activation):
         clean = attacked.clean
         # The difference's length is h for 784 values and shrinks with the root of their number.
         length = h * (784 / x[0].numel()) ** 0.5
-        attacked.run(TopKSearch(steps=1, shortest=length, longest=length), 0.05)
+        attacked.run(Search(steps=1, shortest=length, longest=length), 0.05)
         start, both = attacked.seen[0][0], attacked.seen[1][0]
         ahead, behind = both.split(3)
         hv = (ahead - behind) / 2
@@ -367,7 +370,7 @@ def test_the_direction_is_a_hessian_vector_product(activation):
 def test_the_step_follows_the_difference():
     """One step from the start is a sign step of ε/6 against the difference of the maps."""
     attacked, epsilon = Attacked.of(network(10), images(10, 3)), 8 / 255
-    attacked.run(TopKSearch(steps=1), epsilon)
+    attacked.run(Search(steps=1), epsilon)
     (start, _, _), (both, rows, _), (after, _, _) = attacked.seen[:3]
     maps, _ = attacked.explain(both, rows=rows, draw=0)
     ahead, behind = maps.split(3)
@@ -388,7 +391,7 @@ def test_the_difference_needs_a_gradient_field():
     torch.testing.assert_close(symmetric @ v, symmetric.T @ v, rtol=1e-9, atol=1e-12)
     other = torch.func.jacrev(lambda p: p * gradient(p))(x.flatten())
     assert (other @ v - other.T @ v).norm() > 0.1 * (other @ v).norm()
-    assert "gradient fields" in (TopKSearch.__doc__ or "")
+    assert "gradient fields" in (Search.__doc__ or "")
 
 
 def test_a_lost_label_is_recovered_along_the_margin():
@@ -409,7 +412,7 @@ def test_a_lost_label_is_recovered_along_the_margin():
         return honest(x, rows=rows)
 
     attacked.margin = margin  # type: ignore[method-assign]
-    found = attacked.run(TopKSearch(steps=8), 0.1)
+    found = attacked.run(Search(steps=8), 0.1)
     (start, _, _) = attacked.seen[0]
     lost = (model(start).argmax(dim=1) != 0).nonzero()[:, 0].tolist()
     assert 0 < len(lost) < 6

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
-from attacks import Boundary, Mass, overlap, top_set
-from attacks.topk import magnitude
+from attacks import Boundary, Clean, Mass, overlap, top_set
+from attacks.clean import magnitude
 
 # Small integers, so that ties and zeros are frequent.
 tied_maps = arrays.arrays(np.float32, (2, 2, 3, 4), elements=st.integers(-2, 2).map(float))
@@ -72,7 +72,8 @@ def test_magnitude_sums_channels():
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 0.3])
 def test_boundary_gradient_equals_finite_differences(seed, temperature):
     k, a = 5, maps(seed)
-    clean = top_set(maps(seed + 100), k)
+    reference = Clean(maps=maps(seed + 100), k=k)
+    clean = reference.top
     # t belongs to the map at which the gradient is taken, and is held fixed.
     t = np.sort(a.abs().sum(dim=1).flatten(1).numpy(), axis=1)[:, -k]
 
@@ -82,7 +83,7 @@ def test_boundary_gradient_equals_finite_differences(seed, temperature):
         s = 1 / (1 + torch.exp(-(m - level) / (temperature * level)))
         return (s * clean).sum(dim=1) - (s * ~clean).sum(dim=1)
 
-    found = Boundary(temperature=temperature).gradient(a, clean)
+    found = Boundary(temperature=temperature).gradient(a, reference)
     found = found / torch.from_numpy(temperature * t)[:, None, None, None]
     # Truncation h²·f‴/6 ≈ 1e-12·(1/(T·t))³/60 < 1e-9, rounding 1e-16·12/h ≈ 1e-9; values to 5.
     torch.testing.assert_close(found, differences(objective, a), rtol=1e-6, atol=1e-7)
@@ -91,7 +92,8 @@ def test_boundary_gradient_equals_finite_differences(seed, temperature):
 @pytest.mark.parametrize("seed", range(3))
 def test_mass_gradient_equals_finite_differences(seed):
     a = maps(seed)
-    clean = top_set(maps(seed + 100), 5)
+    reference = Clean(maps=maps(seed + 100), k=5)
+    clean = reference.top
 
     def objective(moved: Tensor) -> Tensor:
         m = moved.abs().sum(dim=1).flatten(1)
@@ -99,13 +101,13 @@ def test_mass_gradient_equals_finite_differences(seed):
 
     # Rounding 1e-16/h = 1e-10 dominates; the objective is nearly linear in one value.
     torch.testing.assert_close(
-        Mass().gradient(a, clean), differences(objective, a), rtol=1e-6, atol=1e-9
+        Mass().gradient(a, reference), differences(objective, a), rtol=1e-6, atol=1e-9
     )
 
 
 def test_boundary_ignores_pixels_far_from_the_boundary():
     a = torch.tensor([100.0, 50.0, 10.1, 9.9, 1.0, 0.01]).reshape(1, 1, 2, 3)
-    weights = Boundary(temperature=0.1).gradient(a, top_set(a, 3)).flatten()
+    weights = Boundary(temperature=0.1).gradient(a, Clean(maps=a, k=3)).flatten()
     assert (weights[:3] >= 0).all()
     assert (weights[3:] <= 0).all()
     near, far = weights.abs()[[2, 3]], weights.abs()[[0, 1, 4, 5]]
@@ -115,7 +117,7 @@ def test_boundary_ignores_pixels_far_from_the_boundary():
 
 @pytest.mark.parametrize("objective", [Boundary(), Mass()])
 def test_direction_does_not_depend_on_the_scale_of_the_map(objective):
-    a, clean = maps(0), top_set(maps(1), 5)
+    a, clean = maps(0), Clean(maps=maps(1), k=5)
 
     def direction(moved: Tensor) -> Tensor:
         gradient = objective.gradient(moved, clean).flatten(1)
@@ -129,7 +131,7 @@ def test_direction_does_not_depend_on_the_scale_of_the_map(objective):
 def test_a_zero_map_gives_a_finite_zero_direction(objective, dtype):
     zero = torch.zeros(1, 2, 3, 3, dtype=dtype)
     zero[0, 0, 0, 0] = 0.5  # fewer non-zero pixels than k, so that t = 0
-    clean = top_set(maps(0, (1, 2, 3, 3)), 4)
+    clean = Clean(maps=maps(0, (1, 2, 3, 3)), k=4)
     for a in (zero, torch.zeros_like(zero)):
         gradient = objective.gradient(a, clean)
         assert gradient.isfinite().all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -71,15 +70,6 @@ def train(x: Tensor, y: Tensor, *, seed: int) -> nn.Module:
                 nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
                 optimizer.step()
     return model.eval()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny batches gain nothing from threads, and lose much where others compute as well."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

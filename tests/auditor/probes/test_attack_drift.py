@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import overlap, top_set
+from attacks import Clean, overlap
 from auditor.attributions import FRESH, SEARCH, SELECT, SHOWN, Noise
 from auditor.evaluation import Evaluator
 from auditor.metrics.drift import UNITS, Reference
@@ -166,12 +166,12 @@ def test_transferred_perturbations_compete():
     _, deltas = attack_drift(
         run, images, maps, sigma=0.1, epsilons=(8.0,), budget=NOISY, transfer=transfer
     )
-    clean = top_set(maps.shown, K)
+    clean = Clean(maps=maps.shown, k=K)
     select = images.smoothed(sigma=0.1, samples=NOISY.select_samples, stream=SELECT)
 
     def selected(delta: Tensor) -> Tensor:
         moved, _ = select(run, images.x + delta, images.target, images=images.images, draw=0)
-        return overlap(moved, clean)
+        return overlap(moved, clean.top)
 
     assert (selected(deltas[8.0]) <= selected(transfer[8.0])).all()
     wins = (deltas[8.0] == transfer[8.0]).flatten(1).all(dim=1)
@@ -293,7 +293,7 @@ def test_results_belong_to_the_image_not_to_the_batch():
     together = search(
         run,
         images,
-        top_set(clean_maps(run, images, sigma=0, samples=1).shown, K),
+        Clean(maps=clean_maps(run, images, sigma=0, samples=1).shown, k=K),
         sigma=0.0,
         radius=torch.full((10,), 8 / 255),
         budget=PLAIN,
@@ -307,10 +307,10 @@ def test_results_belong_to_the_image_not_to_the_batch():
             k=K,
             seed=images.seed,
         )
-        clean = top_set(clean_maps(run, one, sigma=0, samples=1).shown, K)
+        clean = Clean(maps=clean_maps(run, one, sigma=0, samples=1).shown, k=K)
         delta = search(run, one, clean, sigma=0.0, radius=torch.tensor([8 / 255]), budget=PLAIN)
         scores = [
-            overlap(run.gradients(one.x + d, one.target)[0], clean)
+            overlap(run.gradients(one.x + d, one.target)[0], clean.top)
             for d in (delta, together[[row]])
         ]
         same += bool(torch.equal(*scores))
