@@ -10,7 +10,7 @@
 from auditor.engine import audit
 from auditor.errors import AuditorError, IncompleteRunError, InputError
 from auditor.images import ImageSet, from_arrays, load_images
-from auditor.loading import load_model
+from auditor.loading import load_model, load_twin
 from auditor.models import Classifier, from_network
 from auditor.results import AuditResult
 from auditor.version import __version__
@@ -28,4 +28,5 @@ __all__ = [
     "from_network",
     "load_images",
     "load_model",
+    "load_twin",
 ]

@@ -37,7 +37,6 @@ _CAUSES = {
     "few": f"Audit at least {2 * FEWEST_IMAGES} images that count, {FEWEST_IMAGES} in each half.",
     "weak": "Give the attack a larger budget (--effort thorough).",
     "unconverged": "Give the attack a larger budget (--effort thorough).",
-    "unchecked": "Repeat the attack at this σ with a doubled budget.",
     "saturated": "Declare a smaller epsilon in a profile of your own.",
     "floor": "Average over more noise draws, so that the map repeats better than it is attacked.",
 }
@@ -71,7 +70,9 @@ def advice(gates: Iterable[Gate], criteria: Iterable[Judged]) -> tuple[str, ...]
     found = [_GATES[gate.name] for gate in gates if gate.passed is False]
     for judged in criteria:
         if judged.status != "pass":
-            found += [_remedy(judged, finding) for finding in judged.decisive]
+            # Nothing to do about "unchecked": the audit repeats the attack on a chosen σ itself.
+            open_ = (finding for finding in judged.decisive if finding.cause != "unchecked")
+            found += [_remedy(judged, finding) for finding in open_]
     return tuple(dict.fromkeys(found))
 
 

@@ -18,12 +18,12 @@ import reports
 from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
 from auditor.images import load_images
-from auditor.loading import load_model
+from auditor.loading import load_model, load_twin
 from auditor.plan import Plan, make_plan
 from auditor.progress import Bar
 from auditor.results import AuditResult
 from auditor.settings import EFFORTS
-from auditor.specs import parse_floats, parse_size, parse_twin
+from auditor.specs import parse_floats, parse_size
 from auditor.store import RunFolder
 from auditor.version import __version__
 from profiles import available
@@ -173,11 +173,6 @@ def audit(
         labels=labels,
         **common,
     )
-    usual = {
-        "input_size": classifier.input_shape,
-        "mean": classifier.mean,
-        "std": classifier.std,
-    }
     plan = make_plan(
         classifier,
         load_images(
@@ -188,7 +183,7 @@ def audit(
             class_names=classifier.labels,
         ),
         profile=profile,
-        twins=[load_model(**(usual | parse_twin(twin)), **common) for twin in twins],
+        twins=[load_twin(twin, like=classifier, **common) for twin in twins],
         effort=effort,
         device=device,
         batch=batch,
@@ -201,6 +196,8 @@ def audit(
         seed=seed,
     )
     stderr = Console(stderr=True, quiet=quiet, highlight=False)
+    for name, reason in plan.images.unreadable:
+        stderr.print(f"Skipped {name}: {reason}", style="yellow", markup=False)
     if dry_run:
         if as_json:
             click.echo(json.dumps(_forecast(plan), indent=1))
@@ -208,8 +205,6 @@ def audit(
             Console(highlight=False).print(reports.cost_table(**_forecast(plan)))
         return 0
     stderr.print(reports.cost_table(**_forecast(plan)))
-    for name, reason in plan.images.unreadable:
-        stderr.print(f"Skipped {name}: {reason}", style="yellow", markup=False)
     with contextlib.ExitStack() as stack:
         bar = None if quiet else stack.enter_context(Bar(stderr))
         result = execute(plan, folder, command=_command(), progress=bar)
@@ -301,7 +296,10 @@ def _forecast(plan: Plan) -> dict[str, Any]:
         "minutes": plan.estimate.seconds / 60,
         "memory_mib": plan.estimate.memory_mib,
         "images": len(plan.images.names),
-        "notes": [c.message for checks in plan.checks for c in checks if c.status == "note"],
+        "notes": [
+            *plan.notes,
+            *(c.message for checks in plan.checks for c in checks if c.status == "note"),
+        ],
     }
 
 

@@ -57,7 +57,7 @@ def conclude(
         settings=tuple(Setting(**setting) for setting in fixed["origins"]),
         environment=fixed["environment"],
         costs=costs,
-        notes=(),
+        notes=plan.notes,
         command=fixed["command"],
         timings=timings,
     )

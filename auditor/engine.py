@@ -119,6 +119,8 @@ def execute(
             "origins": [dataclasses.asdict(setting) for setting in plan.origins],
         },
     )
+    now_on = ", ".join(f"{k} {v}" for k, v in environment(plan).items())
+    folder.log(f"started or resumed: {now_on}")
     run = Run(plan, folder, progress)
     found, recommendation, gallery, clean = run.measure()
     result = conclude(

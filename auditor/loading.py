@@ -12,6 +12,7 @@ from torch import nn
 from auditor.errors import InputError
 from auditor.models import Classifier, Size, wrap
 from auditor.results import Check
+from auditor.specs import parse_twin
 from auditor.usercode import UserCode, plain_errors, user_factory
 from auditor.weights import load_weights
 
@@ -91,6 +92,22 @@ def load_model(
         factory=factory,
         remarks=remarks,
     )
+
+
+def load_twin(
+    spec: str,
+    *,
+    like: Classifier,
+    trust_pickle: bool = False,
+    device: str | torch.device = "cpu",
+) -> Classifier:
+    """Load a twin of a classifier from ``SPEC,key=value,...``, as ``--twin`` takes it.
+
+    Input size and normalization are those of the audited classifier ``like`` unless given; see
+    :func:`auditor.specs.parse_twin` for the keys and :func:`load_model` for errors.
+    """
+    usual = {"input_size": like.input_shape, "mean": like.mean, "std": like.std}
+    return load_model(**(usual | parse_twin(spec)), trust_pickle=trust_pickle, device=device)
 
 
 def _torchvision(name: str) -> tuple[Callable[[], nn.Module], int]:

@@ -14,6 +14,7 @@ from auditor import cost
 from auditor.attributions.noise import mix
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
+from auditor.evidence import FEWEST_IMAGES
 from auditor.images import ImageSet
 from auditor.models import Classifier
 from auditor.preflight import run_preflight
@@ -35,7 +36,8 @@ class Plan:
     """A checked audit that has not started: nothing was measured or written.
 
     ``estimate`` is what it will cost; :func:`auditor.engine.execute` starts it. ``checks`` holds
-    the preflight of the audited model and of each twin, ``control`` the re-initialized model.
+    the preflight of the audited model and of each twin, ``control`` the re-initialized model,
+    ``notes`` what the user should know of the audit as a whole.
     """
 
     classifier: Classifier
@@ -50,6 +52,7 @@ class Plan:
     batch: int
     device: str
     estimate: cost.Estimate
+    notes: tuple[str, ...]
 
 
 def make_plan(
@@ -94,6 +97,7 @@ def make_plan(
         )
     sample = images.pixels[:4]
     checks = [run_preflight(member, sample.to(device)) for member in (classifier, *twins)]
+    _check_labels(classifier, images)
     for twin in twins:
         if twin.classes != classifier.classes:
             raise InputError(
@@ -111,6 +115,11 @@ def make_plan(
         models=models,
         classes=classifier.classes,
     )
+    control = classifier.reinitialized(
+        # Not the user's own seed: the control would be the network that training began with.
+        seed=mix(settings.seed, CONTROL),
+        calibration=images.pixels[:64].to(device),
+    )
     return Plan(
         classifier=classifier,
         twins=tuple(twins),
@@ -119,16 +128,39 @@ def make_plan(
         effort=effort,
         settings=settings,
         origins=(Setting(name="profile", value=profile.name, origin=origin), *origins),
-        control=classifier.reinitialized(
-            # Not the user's own seed: the control would be the network that training began with.
-            seed=mix(settings.seed, CONTROL),
-            calibration=images.pixels[:64].to(device),
-        ),
+        control=control,
+        notes=_notes(images, control),
         checks=tuple(checks),
         batch=batch,
         device=device,
         estimate=predicted,
     )
+
+
+def _check_labels(classifier: Classifier, images: ImageSet) -> None:
+    """Refuse labels that cannot be the model's: every image would count as misclassified."""
+    classes = classifier.classes
+    if images.labels is not None and max(images.labels) >= classes:
+        raise InputError(
+            f"{images.source}: label {max(images.labels)}, but {classifier.name} has {classes} "
+            "classes. Correct the labels, or leave them out."
+        )
+    folders = len(images.class_names)
+    if images.format == "imagefolder" and classifier.labels is None and folders != classes:
+        raise InputError(
+            f"{images.source}: {folders} class folders, but {classifier.name} has {classes} "
+            "classes. Pass the class names in the order of its outputs (--labels FILE)."
+        )
+
+
+def _notes(images: ImageSet, control: Classifier) -> tuple[str, ...]:
+    notes = [check.message for check in control.remarks]
+    if len(images.names) < 2 * FEWEST_IMAGES:
+        notes.append(
+            f"A verdict needs {FEWEST_IMAGES} images in each half; with {len(images.names)} in all "
+            "there will be measurements but no verdict."
+        )
+    return tuple(notes)
 
 
 def request(plan: Plan) -> dict[str, Any]:

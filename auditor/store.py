@@ -70,6 +70,9 @@ class RunFolder:
             raise InputError(
                 f"{path}: exists and is not empty. Use --resume, or name another folder."
             )
+        existing = next(p for p in (path, *path.absolute().parents) if os.path.exists(p))
+        if not os.access(existing, os.W_OK):
+            raise InputError(f"{path}: {existing} is not writable. Name another folder.")
         return cls(path)
 
     def open(self, request: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

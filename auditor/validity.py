@@ -47,8 +47,9 @@ def doubt(evidence: Evidence, *, sigma: float, epsilon: float, half: str) -> tup
     level = evidence.estimate(attacked, half, CONFIDENCE)
     if level is None or level.high <= 1.5 * evidence.chance + 0.02:
         return "saturated", (
-            f"The attacked overlap is within the noise of chance ({evidence.chance:.3f}) on the "
-            f"{half} half, so the attack is too large to compare maps."
+            f"The attacked overlap is hardly above chance ({evidence.chance:.3f}) on the {half} "
+            "half: its upper limit does not exceed 1.5 times chance + 0.02, so the attack is too "
+            "large to compare maps."
         )
     quantity = Quantity(probe="smoothing", metric="self_overlap")
     floor = evidence.find(quantity, sigma=sigma, worst="smallest")

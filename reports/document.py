@@ -156,7 +156,10 @@ class _Document(BaseDocTemplate):  # type: ignore[misc]  # reportlab is untyped
                 story.append(section(titles[number]))
             else:
                 own_page = title in _NEW_PAGE and len(content) > 1
-                story += [PageBreak() if own_page else Spacer(1, 12), section(titles[number])]
+                story += (
+                    [PageBreak()] if own_page else [CondPageBreak(TEXT_HEIGHT / 4), Spacer(1, 12)]
+                )
+                story.append(section(titles[number]))
             story += content
         return story
 

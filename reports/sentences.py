@@ -69,12 +69,13 @@ def _consequence(result: AuditResult) -> str:
         )
     if answer.verdict == "no_sigma":
         return (
-            "No strength of smoothing that was tried makes the explanations of this model good "
-            f"enough for the purpose “{result.profile.name}”: do not rely on them for it."
+            "No strength of smoothing that was tried was shown to make the explanations of this "
+            f"model good enough for the purpose “{result.profile.name}”: do not rely on them "
+            "for it."
         )
     return (
-        f"The evidence from {images} is too thin for an answer either way, which is no reason to "
-        "trust the explanations: what is missing is listed below."
+        f"The evidence from {images} does not settle the question either way, which is no reason "
+        "to trust the explanations: what stands in the way is listed below."
     )
 
 

@@ -169,7 +169,9 @@ METHODS = (
     ),
     (
         "Intervals",
-        "Bootstrap over images, percentile interval. The choice of σ is repeated on each resample.",
+        "Bootstrap over images, percentiles widened for small n; below 6 images Student's "
+        "interval. The choice of σ is repeated on each resample, a criterion's limit keeping its "
+        "distance to the mean.",
         "Efron and Tibshirani 1993",
         "How far the figures depend on these images.",
     ),
@@ -187,8 +189,9 @@ NOT_RUN = {
 }
 
 ATTACK_READING = (
-    "Each row shows how much of the top k is left. An attack is only as strong as its search: the "
-    "true worst case can be lower than the adaptive row, never higher. Random signs are the "
+    "Each row shows how much of the top k is left, as a mean over images. An attack is only as "
+    "strong as its search: on these images the worst case can be lower than the adaptive row, and "
+    "but for the noise of the smoothed maps not higher. Random signs are the "
     "control; the floor is the self-overlap of two smoothed maps of the untouched image; "
     "“same noise” compares maps before and after that share their noise draws."
 )
@@ -230,8 +233,8 @@ CURVATURE_REMARKS = (
 
 DECISION_READING = (
     "Every σ first has to pass the gates; then the profile's criteria; among those left, the "
-    "objective decides. A σ that another one beats in attack drift, fidelity and stability at "
-    "once (off the Pareto front) is never recommended."
+    "objective decides. A σ is off the Pareto front, and never recommended, where another one "
+    "is at least as good in attack drift, fidelity and stability, and better in one of them."
 )
 
 LIMITATIONS = (

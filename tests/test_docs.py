@@ -57,6 +57,10 @@ def test_links_of_the_readme_lead_somewhere():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_no_placeholder_is_left_in_the_readme():
+    assert re.findall(r"[A-Z]+_[A-Z]+", (ROOT / "README.md").read_text()) == []
+
+
 def test_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()

@@ -112,7 +112,7 @@ def test_an_audit_from_the_command_line(run, here):
     assert (here / "run" / "report.pdf").read_bytes().startswith(b"%PDF")
     assert max(map(len, out.splitlines())) <= 80
     assert out.rstrip().endswith("Report: run/report.pdf")
-    assert "model evaluations" in err
+    assert "Evaluations" in err
     result = AuditResult.load(here / "run")
     assert [model.name for model in result.twins] == ["other"]
     assert result.command.startswith("auditor audit --model net.py:network ")
@@ -185,7 +185,7 @@ def test_dry_run_measures_nothing_and_writes_nothing(run, here, monkeypatch):
     before = sorted(here.iterdir())
     code, out, err = run(words(dry_run=True))
     assert (code, err) == (0, "")
-    assert "attack: model evaluations" in out
+    assert "Evaluations: attack" in out
     assert max(map(len, out.splitlines())) <= 80
     code, out, err = run(words(dry_run=True, json=True))
     assert (code, err) == (0, "")
@@ -228,7 +228,7 @@ def test_json_is_all_there_is_on_stdout(run, here, finished):
     assert answer["verdict"] == "inconclusive"
     assert answer["criteria"] == {c.name: c.status for c in result.recommendation.criteria}
     assert answer["report"] == "run/report.pdf"
-    assert "model evaluations" in err
+    assert "Evaluations" in err
     assert run(words(json=True, quiet=True, run="again"))[2] == ""
 
 

@@ -314,7 +314,8 @@ def test_the_control_is_not_the_network_that_training_began_with(images, tiny):
     with torch.random.fork_rng():
         torch.manual_seed(0)  # the seed that users take, and the default of an audit
         model = wrap(nn.Sequential(nn.Flatten(), nn.Linear(144, 3)))
-    control = make_plan(model, images, **tiny).control
+    unlabeled = dataclasses.replace(images, labels=None)  # the digits have more than 3 classes
+    control = make_plan(model, unlabeled, **tiny).control
     weights, others = (m.state_dict()["network.1.weight"] for m in (model, control))
     assert not torch.equal(weights, others)
     # Independent uniform draws: 432 of them correlate by 1/√432 = .05.
@@ -392,3 +393,23 @@ def test_a_linear_model_has_a_map_that_cannot_be_moved(held_out):
     # An attack that moves nothing does not count as passed: it may simply be too weak.
     assert result.recommendation.verdict == "inconclusive"
     assert any("does not beat random signs" in reason for reason in result.recommendation.reasons)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": (10,) + (0,) * 11}, "label 10, but .* has 10 classes"),
+        (
+            {"format": "imagefolder", "class_names": ("a", "b"), "labels": (1,) * 12},
+            "2 class folders, but .* has 10",
+        ),
+    ],
+)
+def test_labels_that_cannot_be_the_models_are_refused(classifier, images, tiny, changed, message):
+    wrong = dataclasses.replace(images, **changed)
+    with pytest.raises(InputError, match=message):
+        make_plan(classifier, wrong, **tiny)
+
+
+def test_too_few_images_for_a_verdict_are_announced(classifier, images, tiny):
+    assert any("no verdict" in note for note in make_plan(classifier, images, **tiny).notes)
