@@ -9,6 +9,7 @@ from attacks.manipulation import Manipulation, as_target_map
 from attacks.rank import Rank
 from attacks.region import TargetRegion
 from attacks.search import Found, Search
+from attacks.surrogate import Surrogate, smooth
 from attacks.topk import Boundary, Mass, overlap
 
 __all__ = [
@@ -26,11 +27,13 @@ __all__ = [
     "Objective",
     "Rank",
     "Search",
+    "Surrogate",
     "TargetRegion",
     "as_target_map",
     "overlap",
     "project",
     "random_signs",
     "random_start",
+    "smooth",
     "top_set",
 ]
