@@ -45,7 +45,7 @@ def build(result: AuditResult) -> list[Flowable]:
     if total > MOST:
         lead += f"The {MOST} worst of {count(total)} images; all are in the attached audit.json. "
     lead += "“–” stands for an image that is excluded from a figure or was not measured."
-    widths = (3, 1.4, 0.9, *[1.1] * len(columns))
+    widths = (2.6, 1.4, 1.3, *[1.1] * len(columns))
     return [paragraph(lead), table(("Image", "Predicted", "Half", *columns), rows, widths)]
 
 
