@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ class MassCenter:
     The original escapes only because it truncates the center to integers; ours is not truncated,
     and an attack starts at a random point instead.
     """
+
+    lowest: ClassVar[float] = -math.inf
 
     def gradient(self, maps: Tensor, clean: Clean) -> Tensor:
         """Derivative (B, C, H, W) of −‖C(m) − C(m_clean)‖² by the raw map, times Σm.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -89,7 +89,12 @@ class Clean:
 
 
 class Objective(Protocol):
-    """What an attack minimizes: a smooth proxy to step along, a true metric to choose by."""
+    """What an attack minimizes: a smooth proxy to step along, a true metric to choose by.
+
+    ``lowest`` is the score that nothing can undercut, so that a search may stop there.
+    """
+
+    lowest: ClassVar[float]
 
     def gradient(self, maps: Tensor, clean: Clean) -> Tensor:
         """Derivative (B, C, H, W) of the proxy by the raw map ``maps``.

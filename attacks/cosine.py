@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ class Cosine:
     -----
     At the clean map the cosine is at its maximum and the gradient vanishes: start elsewhere.
     """
+
+    lowest: ClassVar[float] = -1.0
 
     def gradient(self, maps: Tensor, clean: Clean) -> Tensor:
         """Derivative (B, C, H, W) of the cosine by the raw map, times ‖a‖.

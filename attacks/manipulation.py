@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -60,6 +60,8 @@ class Manipulation:
 
     target: Tensor
     proxy: Literal["cosine", "mse"] = "cosine"
+
+    lowest: ClassVar[float] = -1.0
 
     def gradient(self, maps: Tensor, clean: Clean) -> Tensor:
         """Derivative (B, C, H, W) of the proxy by the raw map, times Σm.

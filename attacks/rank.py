@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ class Rank:
     """
 
     offset: float = 2.0
+
+    lowest: ClassVar[float] = -1.0
 
     def gradient(self, maps: Tensor, clean: Clean) -> Tensor:
         """Derivative (B, C, H, W) of the correlation by the raw map, o held fixed, times o‖z‖.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,6 +21,8 @@ class TargetRegion:
     """
 
     mask: Tensor
+
+    lowest: ClassVar[float] = -1.0
 
     def gradient(self, maps: Tensor, clean: Clean) -> Tensor:
         """Derivative (B, C, H, W) of minus the share by the raw map, times Σm.

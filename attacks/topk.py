@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +29,9 @@ class Boundary:
     and they alone get weight s(1 − s). Lower is a stronger drift. Source: math section 3.
     """
 
-    temperature: float = 0.1
+    temperature: float = 0.05
+
+    lowest: ClassVar[float] = 0.0
 
     def gradient(self, maps: Tensor, clean: Clean) -> Tensor:
         """Derivative (B, C, H, W) of the objective by the raw map, times T·t, with t held fixed.
@@ -49,6 +52,8 @@ class Boundary:
 @dataclass(frozen=True, kw_only=True)
 class Mass:
     """The published objective: Σ_{K} m_i of the map normalized to sum 1 (Ghorbani 2019)."""
+
+    lowest: ClassVar[float] = 0.0
 
     def gradient(self, maps: Tensor, clean: Clean) -> Tensor:
         """Derivative (B, C, H, W) of the clean top set's share of the mass by the raw map."""

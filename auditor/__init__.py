@@ -7,6 +7,8 @@
 0.1
 """
 
+from auditor.attack_result import AttackResult
+from auditor.attacking import attack
 from auditor.engine import audit
 from auditor.errors import AuditorError, IncompleteRunError, InputError
 from auditor.images import ImageSet, from_arrays, load_images
@@ -16,6 +18,7 @@ from auditor.results import AuditResult
 from auditor.version import __version__
 
 __all__ = [
+    "AttackResult",
     "AuditResult",
     "AuditorError",
     "Classifier",
@@ -23,6 +26,7 @@ __all__ = [
     "IncompleteRunError",
     "InputError",
     "__version__",
+    "attack",
     "audit",
     "from_arrays",
     "from_network",

@@ -105,12 +105,14 @@ def _excluded(
     key: Key, values: Values, lost: Values | None, misclassified: Values
 ) -> Mapping[str, int]:
     missing = np.isnan(values)
-    apart = missing & (misclassified > 0) & (key.probe in {"attack", "curvature"})
+    attacked = {"attack", "curvature", "transfer_matrix"}
+    apart = missing & (misclassified > 0) & (key.probe in attacked)
     infeasible = missing & ~apart & (lost == 1 if lost is not None else False)
+    other = "outside the sample" if key.probe == "transfer_matrix" else "undefined"
     counts = {
         "misclassified": int(apart.sum()),
         "label not kept": int(infeasible.sum()),
-        "undefined": int((missing & ~apart & ~infeasible).sum()),
+        other: int((missing & ~apart & ~infeasible).sum()),
     }
     return {reason: count for reason, count in counts.items() if count}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -15,15 +14,22 @@ import torch
 from rich.console import Console
 
 import reports
+from auditor.attack_command import attack
 from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
-from auditor.images import load_images
-from auditor.loading import load_model, load_twin
+from auditor.loading import load_twin
+from auditor.options import (
+    choose_device,
+    command_line,
+    compute_options,
+    input_options,
+    load_input,
+)
 from auditor.plan import Plan, make_plan
 from auditor.progress import Bar
 from auditor.results import AuditResult
 from auditor.settings import EFFORTS
-from auditor.specs import parse_floats, parse_size
+from auditor.specs import parse_floats
 from auditor.store import RunFolder
 from auditor.version import __version__
 from profiles import available
@@ -48,26 +54,7 @@ def cli() -> None:
 
 
 @cli.command(epilog=EXIT_CODES)
-@click.option(
-    "--model",
-    required=True,
-    metavar="SPEC",
-    help="package.module:factory, path/file.py:factory, or torchvision:NAME.",
-)
-@click.option("--weights", type=Path, metavar="FILE", help="Safetensors, or a state dict.")
-@click.option(
-    "--images",
-    "images_path",
-    type=Path,
-    required=True,
-    metavar="PATH",
-    help="Folder (ImageFolder layout, or flat with an optional labels.csv), or "
-    ".npz with x and optional y.",
-)
-@click.option("--mean", metavar="A,B,C", help="The model's normalization; fractions are fine.")
-@click.option("--std", metavar="A,B,C", help="The same; both in units of [0, 1] pixels.")
-@click.option("--input-size", metavar="SIZE", help="224, 224x224 or 3x224x224.")
-@click.option("--labels", type=Path, metavar="FILE", help="Class names, one on each line.")
+@input_options
 @click.option(
     "--twin",
     "twins",
@@ -75,7 +62,6 @@ def cli() -> None:
     metavar="SPEC",
     help="The task learned anew: SPEC,weights=FILE,input-size=240,... Repeatable.",
 )
-@click.option("--max-images", type=int, metavar="N", help="Choose N images by a seeded rule.")
 @click.option(
     "--profile",
     default="compliance",
@@ -88,19 +74,18 @@ def cli() -> None:
     type=click.Choice(EFFORTS),
     default="standard",
     show_default=True,
-    help="Sets samples, steps, sigmas and epsilons together.",
+    help="Sets samples, budgets, sigmas and epsilons together.",
 )
 @click.option("--sigma", metavar="S,...", help="Smoothing to try, in pixel units of [0, 1].")
 @click.option("--epsilon", metavar="E,...", help="Attack sizes, in 1/255.")
 @click.option("--samples", type=int, metavar="N", help="Noise draws per smoothed map.")
-@click.option("--steps", type=int, metavar="N", help="Steps of the attack on the plain map.")
-@click.option("-k", "--top-k", "k", type=int, metavar="K", help="Top pixels that are compared.")
 @click.option(
-    "--seed",
-    type=click.IntRange(min=0),
+    "--budget",
+    type=int,
     metavar="N",
-    help="Seed of everything random.  [default: 0]",
+    help="Gradients for each image and epsilon that the attack on the plain map may take.",
 )
+@click.option("-k", "--top-k", "k", type=int, metavar="K", help="Top pixels that are compared.")
 @click.option(
     "--run",
     "run",
@@ -112,36 +97,19 @@ def cli() -> None:
 )
 @click.option("--resume", is_flag=True, help="Continue the run in the folder.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the cost, and stop.")
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    metavar="cpu|cuda|mps|auto",
-    help="Where to compute.",
-)
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
-@click.option("--batch", type=int, metavar="N", help="Images in one call of the model.")
-@click.option("--trust-pickle", is_flag=True, help="Allow weights that run code when loaded.")
+@compute_options
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 where it would be 1.")
 def audit(
     *,
-    model: str,
-    weights: Path | None,
-    images_path: Path,
-    mean: str | None,
-    std: str | None,
-    input_size: str | None,
-    labels: Path | None,
     twins: tuple[str, ...],
-    max_images: int | None,
     profile: str,
     effort: str,
     sigma: str | None,
     epsilon: str | None,
     samples: int | None,
-    steps: int | None,
+    budget: int | None,
     k: int | None,
     seed: int | None,
     run: Path,
@@ -154,6 +122,7 @@ def audit(
     quiet: bool,
     as_json: bool,
     exit_zero: bool,
+    **given: Any,
 ) -> int:
     """Attack, compare and smooth a model's explanations; write a PDF that recommends sigma.
 
@@ -164,24 +133,10 @@ def audit(
     device = choose_device(device)
     folder = RunFolder.check(run, resume=resume)
     common: dict[str, Any] = {"trust_pickle": trust_pickle, "device": device}
-    classifier = load_model(
-        model,
-        weights=weights,
-        mean=parse_floats(mean) if mean is not None else None,
-        std=parse_floats(std) if std is not None else None,
-        input_size=parse_size(input_size) if input_size is not None else None,
-        labels=labels,
-        **common,
-    )
+    classifier, images = load_input(seed=seed, **common, **given)
     plan = make_plan(
         classifier,
-        load_images(
-            images_path,
-            input_shape=classifier.input_shape,
-            max_images=max_images,
-            seed=seed or 0,
-            class_names=classifier.labels,
-        ),
+        images,
         profile=profile,
         twins=[load_twin(twin, like=classifier, **common) for twin in twins],
         effort=effort,
@@ -191,7 +146,7 @@ def audit(
         sigmas=parse_floats(sigma) if sigma is not None else None,
         epsilons=parse_floats(epsilon) if epsilon is not None else None,
         samples=samples,
-        steps=steps,
+        budget=budget,
         k=k,
         seed=seed,
     )
@@ -207,7 +162,7 @@ def audit(
     stderr.print(reports.cost_table(**_forecast(plan)))
     with contextlib.ExitStack() as stack:
         bar = None if quiet else stack.enter_context(Bar(stderr))
-        result = execute(plan, folder, command=_command(), progress=bar)
+        result = execute(plan, folder, command=command_line(), progress=bar)
     try:
         reports.write_pdf(result, run / "report.pdf")
     except OSError as error:
@@ -238,32 +193,14 @@ def report(*, run: Path, output: Path | None) -> int:
     return 0
 
 
+cli.add_command(attack)
+
+
 def exit_code(result: AuditResult) -> int:
     """0 if a σ is recommended and every criterion passed, else 1."""
     answer = result.recommendation
     met = all(criterion.status == "pass" for criterion in answer.criteria)
     return 0 if answer.verdict == "recommended" and met else 1
-
-
-def choose_device(name: str) -> str:
-    """The device to compute on; ``auto`` takes a GPU when there is one.
-
-    Raises
-    ------
-    InputError
-        If there is no such device here.
-    """
-    present = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return next(device for device, here in present.items() if here)
-    if not present.get(name.partition(":")[0], False):
-        here = ", ".join(device for device, found in present.items() if found)
-        raise InputError(f"--device {name}: there is none here. Available: {here}.")
-    return name
 
 
 def main() -> None:
@@ -284,10 +221,6 @@ def main() -> None:
         click.echo("Error: a fault of the auditor. Please report the lines above.", err=True)
         code = IncompleteRunError.exit_code
     sys.exit(code)
-
-
-def _command() -> str:
-    return shlex.join(["auditor", *sys.argv[1:]])
 
 
 def _forecast(plan: Plan) -> dict[str, Any]:

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attacks import MassCenter
+from attacks.pool import KEEP
 from auditor.evaluation import Evaluator
+from auditor.probes.subject import fees
+from auditor.probes.suite import aim, strongest
+from auditor.probes.transfer import corners
 from auditor.results import Cost
 from auditor.settings import Settings
 from auditor.tasks import GALLERY
@@ -45,25 +50,28 @@ def predict_costs(settings: Settings, *, images: int, twins: int, classes: int) 
     s = settings
     smooth = len(s.sigmas) - 1
     n, per_sigma = s.samples, len(s.smooth_epsilons)
-    plain_attack = len(s.epsilons) * (3 * s.steps + 1 + 3 + 2) - 1
-    rounds = 3 * s.smooth_steps + 1
-    # The pool of three, the last iterate, the transferred perturbation, and a smaller ε's.
-    scored = per_sigma * 5 + max(0, per_sigma - 1)
-    smooth_attack = per_sigma * (rounds * s.search_samples + 3 * n) + scored * s.select_samples
-    doubled = (
-        per_sigma * ((6 * s.smooth_steps + 1) * s.search_samples + 5 * s.select_samples + n)
-        + per_sigma * 2 * n
-    )
-    labels = per_sigma * (3 * s.smooth_steps + 1 + 4) + scored
-    forwards = len(s.epsilons) + smooth * labels + per_sigma * (6 * s.smooth_steps + 8)
+    plain = _attack(s, sigma=0.0, budget=s.budget, objectives=True)
+    smoothed = _attack(s, sigma=1.0, budget=s.smooth_budget, objectives=s.smooth_objectives)
+    doubled = _attack(s, sigma=1.0, budget=2 * s.smooth_budget, objectives=False)
     members = 1 + smooth * (n + 1)
     shown = min(GALLERY, images)
     rows = [
         Cost(probe="smoothing", gradients=images * (1 + smooth * (2 * n + 1)), forwards=images),
         Cost(
             probe="attack",
-            gradients=images * (plain_attack + smooth * smooth_attack + doubled),
-            forwards=images * forwards,
+            gradients=images
+            * (
+                len(s.epsilons) * plain.gradients
+                + 1
+                + per_sigma * (smooth * smoothed.gradients + doubled.gradients + 2 * n)
+                + smooth * n * s.smooth_objectives
+            ),
+            forwards=images
+            * (
+                len(s.epsilons) * plain.forwards
+                + per_sigma * (smooth * smoothed.forwards + doubled.forwards + 2)
+                + smooth * s.smooth_objectives
+            ),
         ),
         Cost(
             probe="twin",
@@ -76,9 +84,48 @@ def predict_costs(settings: Settings, *, images: int, twins: int, classes: int) 
             gradients=images * (min(classes, s.hessian_classes) + 1 + len(s.epsilons)),
             forwards=0,
         ),
+        _transfer(s, images=images),
         Cost(probe="gallery", gradients=shown * (2 + 3 * n), forwards=shown),
     ]
     return tuple(row for row in rows if row.gradients)
+
+
+def _attack(s: Settings, *, sigma: float, budget: int, objectives: bool) -> Cost:
+    """What all attacks on one image at one σ and ε take, and measuring what they found."""
+    price = fees(sigma=sigma, samples=s.search_samples, select_samples=s.select_samples)
+    searches = list(strongest(sigma=sigma).split(price, budget=budget))
+    if objectives:
+        searches += 2 * [aim(MassCenter(), sigma=sigma).within(budget / 2, price)]
+    steps = sum(search.steps for search in searches)
+    candidates = (2 if objectives else 0) + (1 if sigma else 0)
+    # Measured: strongest, topk, random signs, transfer, and the other objectives.
+    rows = 3 + (1 if sigma else 0) + (2 if objectives else 0)
+    if sigma == 0:
+        return Cost(
+            probe="attack",
+            gradients=2 * steps + len(searches) + candidates + rows,
+            forwards=1,
+        )
+    looks = (KEEP + 1) * len(searches) + candidates
+    return Cost(
+        probe="attack",
+        gradients=(2 * steps + len(searches)) * s.search_samples
+        + looks * s.select_samples
+        + rows * s.samples,
+        forwards=3 * steps + len(searches) + looks + rows + 1,
+    )
+
+
+def _transfer(s: Settings, *, images: int) -> Cost:
+    """Every clean map at a few σ twice, and the moved one for each perturbation."""
+    sigmas = corners(s.sigmas)
+    tried = min(images, s.transfer_images) if len(s.sigmas) > 1 else 0
+    draws = [s.samples if sigma else 1 for sigma in sigmas]
+    return Cost(
+        probe="transfer_matrix",
+        gradients=tried * sum(n * (len(sigmas) + (2 if n > 1 else 1)) for n in draws),
+        forwards=tried * len(sigmas) * (len(sigmas) - 1),
+    )
 
 
 def gradients(costs: Sequence[Cost]) -> float:

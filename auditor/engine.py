@@ -33,7 +33,7 @@ def audit(
     sigmas: Sequence[float] | None = None,
     epsilons: Sequence[float] | None = None,
     samples: int | None = None,
-    steps: int | None = None,
+    budget: int | None = None,
     k: int | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
@@ -60,8 +60,9 @@ def audit(
         Smoothing in pixel units of [0, 1]; 0 is always among them.
     epsilons
         ℓ∞ sizes of attacks in 1/255; those of the profile are always among them.
-    samples, steps, k, seed
-        Draws per map, attack steps, number of top pixels, seed of everything random.
+    samples, budget, k, seed
+        Draws per map, gradients that the attack may take for each image and ε, number of top
+        pixels, seed of everything random.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def audit(
         sigmas=sigmas,
         epsilons=epsilons,
         samples=samples,
-        steps=steps,
+        budget=budget,
         k=k,
         seed=seed,
     )
@@ -110,16 +111,17 @@ def execute(
         If something cannot be written.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    here = environment(device=plan.device, batch=plan.batch)
     fixed = folder.open(
         request(plan),
         {
             "created": now,
             "command": command,
-            "environment": environment(plan),
+            "environment": here,
             "origins": [dataclasses.asdict(setting) for setting in plan.origins],
         },
     )
-    now_on = ", ".join(f"{k} {v}" for k, v in environment(plan).items())
+    now_on = ", ".join(f"{k} {v}" for k, v in here.items())
     folder.log(f"started or resumed: {now_on}")
     run = Run(plan, folder, progress)
     found, recommendation, gallery, clean = run.measure()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,23 +89,17 @@ def make_plan(
         raise InputError(
             f"Two twins have the name {doubled[0]!r}. Name them: --twin SPEC,name=NAME."
         )
-    if images.pixels.shape[1:] != classifier.input_shape:
-        sizes = (tuple(images.pixels.shape[1:]), classifier.input_shape)
-        found, needed = ("×".join(map(str, size)) for size in sizes)
-        raise InputError(
-            f"Images are {found}, {classifier.name} takes {needed}. Load them with load_images, "
-            "which resizes, or pass another input size."
-        )
+    check_size(classifier, images)
     sample = images.pixels[:4]
     checks = [run_preflight(member, sample.to(device)) for member in (classifier, *twins)]
-    _check_labels(classifier, images)
+    check_labels(classifier, images)
     for twin in twins:
         if twin.classes != classifier.classes:
             raise InputError(
                 f"{twin.name}: {twin.classes} classes, the audited model has {classifier.classes}. "
                 "A twin must tell the same classes apart."
             )
-    batch = batch or max(1, min(256, BATCH_VALUES // sample[0].numel()))
+    batch = batch or usual_batch(classifier.input_shape)
     models = [
         Evaluator(model=member, batch=batch, device=device) for member in (classifier, *twins)
     ]
@@ -137,7 +132,23 @@ def make_plan(
     )
 
 
-def _check_labels(classifier: Classifier, images: ImageSet) -> None:
+def usual_batch(shape: tuple[int, int, int]) -> int:
+    """Images (C, H, W) in one call of the model, unless the user says otherwise."""
+    return max(1, min(256, BATCH_VALUES // math.prod(shape)))
+
+
+def check_size(classifier: Classifier, images: ImageSet) -> None:
+    """Refuse images that are not of the model's size."""
+    if images.pixels.shape[1:] != classifier.input_shape:
+        sizes = (tuple(images.pixels.shape[1:]), classifier.input_shape)
+        found, needed = ("×".join(map(str, size)) for size in sizes)
+        raise InputError(
+            f"Images are {found}, {classifier.name} takes {needed}. Load them with load_images, "
+            "which resizes, or pass another input size."
+        )
+
+
+def check_labels(classifier: Classifier, images: ImageSet) -> None:
     """Refuse labels that cannot be the model's: every image would count as misclassified."""
     classes = classifier.classes
     if images.labels is not None and max(images.labels) >= classes:
@@ -187,14 +198,14 @@ def _member(what: str, model: Classifier) -> dict[str, Any]:
     }
 
 
-def environment(plan: Plan) -> dict[str, str]:
+def environment(*, device: str, batch: int) -> dict[str, str]:
     """Software and machine, for the report."""
     return {
         "auditor": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": plan.device,
+        "device": device,
         "threads": str(torch.get_num_threads()),
-        "batch": str(plan.batch),
+        "batch": str(batch),
     }

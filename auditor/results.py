@@ -313,7 +313,7 @@ class AuditResult:
     def find(self, **conditions: Any) -> tuple[Measurement, ...]:
         """Measurements whose fields equal all the given conditions, in the order measured.
 
-        >>> result.find(probe="attack", attack="topk", metric="topk_intersection")  # doctest: +SKIP
+        >>> result.find(probe="attack", attack="strongest")  # doctest: +SKIP
         """
         return tuple(
             m

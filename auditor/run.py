@@ -16,11 +16,19 @@ from auditor.evaluation import Evaluator, Meter
 from auditor.metrics.drift import chance
 from auditor.models import Classifier
 from auditor.plan import Plan
+from auditor.probes.transfer import corners
 from auditor.records import Key, Records, Values
 from auditor.results import Cost, Measurement, Recommendation
 from auditor.sigma import pending_convergence, recommend
 from auditor.store import Arrays, RunFolder
-from auditor.tasks import GALLERY, Bench, convergence_task, gallery_task, sigma_task
+from auditor.tasks import (
+    GALLERY,
+    Bench,
+    convergence_task,
+    gallery_task,
+    sigma_task,
+    transfer_task,
+)
 
 Rows = tuple[int, ...]
 Done = dict[tuple[float, Rows], Arrays]
@@ -100,6 +108,7 @@ class Run:
         bench = self._bench(clean)
         done = self._sigmas(bench)
         records = gather(((rows, arrays) for (_, rows), arrays in done.items()), len(self.correct))
+        records |= self._transfer(bench, done)
         for index, twin in enumerate(plan.twins):
             key = Key(probe="twin", metric="agreement", partner=twin.name)
             records[key] = clean[f"agreement {index}"]
@@ -170,6 +179,22 @@ class Run:
                 )
         return done
 
+    def _transfer(self, bench: Bench, done: Done) -> Records:
+        """Try what was found at one σ at others, at the ε on which a verdict rests."""
+        epsilon = self.plan.profile.front_epsilon(*self.plan.classifier.input_shape[1:])
+        settings = self.plan.settings
+        usable = [row for row, correct in enumerate(self.correct) if correct]
+        rows = tuple(usable[: settings.transfer_images])
+        if not rows or len(settings.sigmas) == 1:
+            return {}
+        sigmas = corners(settings.sigmas)
+        deltas = {sigma: self._delta(done, sigma, epsilon, rows) for sigma in sigmas}
+        arrays = self.task(
+            "transfer-0",
+            lambda: transfer_task(bench, rows, deltas, epsilon=epsilon),
+        )
+        return gather([(rows, arrays)], len(self.correct))
+
     def _doubled(self, bench: Bench, done: Done, pending: Sequence[tuple[float, float]]) -> Records:
         """Repeat the attacks on which the verdict rests with twice the steps."""
         tasks = []
@@ -200,7 +225,11 @@ class Run:
         smooth = [sigma for sigma in self.plan.settings.sigmas if sigma]
         sigma = recommendation.considered or (smooth[0] if smooth else 0.0)
         key = Key(
-            probe="attack", metric="topk_intersection", attack="topk", sigma=0.0, epsilon=epsilon
+            probe="attack",
+            metric="topk_intersection",
+            attack="strongest",
+            sigma=0.0,
+            epsilon=epsilon,
         )
         overlap = records.get(key, np.full(len(self.correct), np.nan))  # if none was attacked
         worst = np.argsort(np.nan_to_num(overlap, nan=np.inf), kind="stable")

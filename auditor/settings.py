@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 
 from auditor.errors import InputError
 from auditor.metrics.drift import default_k
+from auditor.probes.subject import fees
+from auditor.probes.suite import strongest
 from auditor.results import Setting
 from profiles import Profile
 from profiles.records import LARGE_INPUT
@@ -32,11 +35,15 @@ class Settings:
         Attack sizes in 1/255 against the smoothed maps: those on which the profile decides.
     samples
         Noise draws per smoothed map.
-    steps
-        Attack steps against the unsmoothed map (three gradients each).
-    smooth_steps, search_samples, select_samples
-        Against smoothed maps: attack steps, fresh draws per step, draws for the choice among
-        candidates.
+    budget
+        Gradients that the attack on the unsmoothed map may take for each image and ε.
+    smooth_budget, search_samples, select_samples
+        Against smoothed maps: the same for each σ, fresh draws per map in the search, draws for
+        the choice among candidates.
+    smooth_objectives
+        Whether mass-center and manipulation attack the smoothed maps too, with half the budget.
+    transfer_images
+        Images for which perturbations found at one σ are tried at others; 0 leaves that out.
     k
         Number of top pixels that are compared.
     seed
@@ -51,10 +58,12 @@ class Settings:
     epsilons: tuple[float, ...]
     smooth_epsilons: tuple[float, ...]
     samples: int
-    steps: int
-    smooth_steps: int
+    budget: int
+    smooth_budget: int
     search_samples: int
     select_samples: int
+    smooth_objectives: bool
+    transfer_images: int
     k: int
     seed: int
     chunk: int
@@ -62,14 +71,14 @@ class Settings:
 
 
 _SMALL: Mapping[str, Mapping[str, Any]] = {
-    "quick": {"grid": 6, "samples": 50, "steps": 50, "smooth_steps": 20, "search_samples": 4},
-    "standard": {"grid": 9, "samples": 100, "steps": 100, "smooth_steps": 40, "search_samples": 8},
-    "thorough": {"grid": 13, "samples": 200, "steps": 200, "smooth_steps": 80, "search_samples": 8},
+    "quick": {"grid": 6, "samples": 50, "budget": 240, "smooth_budget": 300},
+    "standard": {"grid": 9, "samples": 100, "budget": 600, "smooth_budget": 900},
+    "thorough": {"grid": 13, "samples": 200, "budget": 1200, "smooth_budget": 1800},
 }
 _LARGE: Mapping[str, Mapping[str, Any]] = {
-    "quick": {"grid": 5, "samples": 24, "steps": 30, "smooth_steps": 16, "search_samples": 2},
-    "standard": {"grid": 7, "samples": 50, "steps": 50, "smooth_steps": 20, "search_samples": 4},
-    "thorough": {"grid": 11, "samples": 100, "steps": 100, "smooth_steps": 40, "search_samples": 8},
+    "quick": {"grid": 5, "samples": 24, "budget": 90, "smooth_budget": 120},
+    "standard": {"grid": 7, "samples": 50, "budget": 300, "smooth_budget": 400},
+    "thorough": {"grid": 11, "samples": 100, "budget": 600, "smooth_budget": 900},
 }
 _LARGE_EPSILONS: Mapping[str, tuple[float, ...]] = {
     "quick": (0.25, 0.5, 2.0),
@@ -91,6 +100,12 @@ def sigma_grid(points: int, *, large: bool) -> tuple[float, ...]:
     return tuple(float(f"{t * t:.3g}") for t in np.linspace(0.0, np.sqrt(0.3), points))
 
 
+def effort_preset(effort: str, input_shape: tuple[int, int, int]) -> Mapping[str, Any]:
+    """What an effort means for images (C, H, W): ``samples``, ``budget``, ``smooth_budget``, …."""
+    _, height, width = input_shape
+    return (_LARGE if height * width >= LARGE_INPUT else _SMALL)[effort]
+
+
 def plan_settings(
     *,
     effort: str,
@@ -101,7 +116,7 @@ def plan_settings(
 ) -> tuple[Settings, tuple[Setting, ...]]:
     """Settings of an effort, each replaced by what the user gave, with the origin of each.
 
-    ``given`` holds any of ``sigmas``, ``epsilons``, ``samples``, ``steps``, ``k`` and ``seed``
+    ``given`` holds any of ``sigmas``, ``epsilons``, ``samples``, ``budget``, ``k`` and ``seed``
     (``None`` = not given); ``origin`` names where these came from.
 
     Raises
@@ -114,20 +129,20 @@ def plan_settings(
     given = {name: value for name, value in given.items() if value is not None}
     _, height, width = input_shape
     large = height * width >= LARGE_INPUT
-    preset = (_LARGE if large else _SMALL)[effort]
+    preset = effort_preset(effort, input_shape)
     decisive = profile.attack_epsilons(height, width)
     usual = _LARGE_EPSILONS[effort] if large else (2.0, 4.0, 8.0, 16.0)
     values: dict[str, Any] = {
         "sigmas": sigma_grid(preset["grid"], large=large),
         "epsilons": usual,
         "samples": preset["samples"],
-        "steps": preset["steps"],
+        "budget": preset["budget"],
         "k": default_k(height, width),
         "seed": 0,
     }
     values |= given
     _check(values, pixels=height * width)
-    origins = dict.fromkeys(("sigmas", "epsilons", "samples", "steps"), "effort")
+    origins = dict.fromkeys(("sigmas", "epsilons", "samples", "budget"), "effort")
     origins |= {"k": "default", "seed": "default"} | dict.fromkeys(given, origin)
     samples = values["samples"]
     settings = Settings(
@@ -135,20 +150,25 @@ def plan_settings(
         epsilons=tuple(sorted({*map(float, values["epsilons"]), *decisive})),
         smooth_epsilons=decisive,
         samples=samples,
-        steps=values["steps"],
-        smooth_steps=max(1, round(preset["smooth_steps"] * values["steps"] / preset["steps"])),
-        search_samples=min(preset["search_samples"], samples),
-        select_samples=max(1, samples // 3 if not large else samples // 2),
+        budget=values["budget"],
+        smooth_budget=round(preset["smooth_budget"] * values["budget"] / preset["budget"]),
+        search_samples=min(2 if large and effort == "quick" else 4, samples),
+        select_samples=max(1, min(16, samples // 3)),
+        smooth_objectives=effort != "quick",
+        transfer_images=0 if large and effort == "quick" else 16,
         k=values["k"],
         seed=values["seed"],
         chunk=4 if large else 32,
         hessian_classes=20,
     )
+    _check_budget(settings)
     derived = {
         "smooth_epsilons": "profile",
-        "smooth_steps": origins["steps"],
-        "search_samples": origins["samples"] if samples < preset["search_samples"] else "effort",
+        "smooth_budget": origins["budget"],
+        "search_samples": origins["samples"] if samples < 4 else "effort",
         "select_samples": origins["samples"],
+        "smooth_objectives": "effort",
+        "transfer_images": "effort",
         "chunk": "default",
         "hessian_classes": "default",
     }
@@ -173,13 +193,30 @@ def _check(values: Mapping[str, Any], *, pixels: int) -> None:
             )
     if not values["sigmas"] or not values["epsilons"]:
         raise InputError("At least one sigma and one epsilon are needed.")
-    for name, least in (("samples", 2), ("steps", 1)):
-        if values[name] < least:
-            raise InputError(f"{name} {values[name]} is too small: give at least {least}.")
+    if values["samples"] < 2:
+        raise InputError(f"samples {values['samples']} is too small: give at least 2.")
     if not 1 <= values["k"] < pixels:
         raise InputError(f"k {values['k']} is out of range: a map has {pixels} pixels.")
     if not 0 <= values["seed"] < 2**63:
         raise InputError(f"seed {values['seed']} is out of range: give 0 to 2**63 - 1.")
+
+
+def _check_budget(settings: Settings) -> None:
+    """Refuse a budget that does not allow one step of every attack."""
+    plain = fees(sigma=0.0, samples=1, select_samples=1)
+    least = math.ceil(2 * strongest(sigma=0.0).least(plain))
+    if settings.budget < least:
+        raise InputError(f"budget {settings.budget} is too small: give at least {least} gradients.")
+    if len(settings.sigmas) == 1:
+        return
+    noisy = fees(sigma=1.0, samples=settings.search_samples, select_samples=settings.select_samples)
+    wanted = strongest(sigma=1.0).least(noisy) * (2 if settings.smooth_objectives else 1)
+    if settings.smooth_budget < wanted:
+        least = math.ceil(settings.budget * wanted / settings.smooth_budget) + 1
+        raise InputError(
+            f"budget {settings.budget} is too small for smoothed maps of {settings.samples} draws: "
+            f"give at least {least} gradients."
+        )
 
 
 def _words(value: Any) -> str:

@@ -147,7 +147,7 @@ def _contender(
         Quantity(
             probe="attack",
             metric="topk_intersection",
-            attack="topk",
+            attack="strongest",
             epsilon=profile.front_epsilon(evidence.height, evidence.width),
         ),
         sigma=sigma,

@@ -22,6 +22,7 @@ from auditor.probes.curvature import curvature
 from auditor.probes.members import control_probe, twin_probe
 from auditor.probes.smoothing import smoothing
 from auditor.probes.subject import CleanMaps, Subject, clean_maps
+from auditor.probes.transfer import transfer_matrix
 from auditor.records import Key, Records
 from auditor.settings import Settings
 from auditor.store import Arrays
@@ -74,9 +75,9 @@ class Bench:
         """What an attack at this σ may spend."""
         s = self.settings
         if sigma == 0:
-            return AttackBudget(steps=s.steps, search_samples=1, select_samples=1, samples=1)
+            return AttackBudget(gradients=s.budget, search_samples=1, select_samples=1, samples=1)
         return AttackBudget(
-            steps=s.smooth_steps,
+            gradients=s.smooth_budget,
             search_samples=s.search_samples,
             select_samples=s.select_samples,
             samples=s.samples,
@@ -117,6 +118,7 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
             epsilons=s.smooth_epsilons if sigma else s.epsilons,
             budget=bench.budget(sigma),
             transfer=transfer,
+            wanted=_wanted(bench, attacked, sigma) if sigma == 0 or s.smooth_objectives else None,
         )
         records |= _spread(found, usable)
         tried = sorted(deltas)
@@ -149,29 +151,44 @@ def convergence_task(
     evaluator = bench.evaluator("attack")
     budget = bench.budget(sigma).doubled()
     maps = clean_maps(evaluator, subject, sigma=sigma, samples=budget.samples)
-    radius = torch.full((len(subject.x),), epsilon / 255)
     clean = Clean(maps=maps.shown, k=s.k)
-    delta = search(
+    found = search(
         evaluator,
         subject,
         clean,
         sigma=sigma,
-        radius=radius,
+        epsilons=(epsilon,),
         budget=budget,
-        known=known,
+        known=[{epsilon: delta} for delta in known],
     )
+    delta = found["strongest"][epsilon]
     moved = _moved(bench, evaluator, subject, delta, sigma)
     lost = delta.flatten(1).isnan().any(dim=1) | is_zero(maps.shown)
     key = Key(
         probe="attack",
         metric="topk_intersection",
-        attack="topk_doubled",
+        attack="strongest_doubled",
         sigma=sigma,
         epsilon=epsilon,
     )
     values = overlap(moved, clean.top).masked_fill(lost, torch.nan).numpy()
     records = {key: values, _infeasible(key): lost.double().numpy()}
     return {k.encode(): v for k, v in _spread(records, usable).items()}
+
+
+def transfer_task(bench: Bench, rows: Sequence[int], deltas: Deltas, *, epsilon: float) -> Arrays:
+    """Top-k overlaps at each σ under the perturbations found at the others.
+
+    ``deltas`` holds the perturbations of these images by the σ for which they were found.
+    """
+    records = transfer_matrix(
+        bench.evaluator("transfer_matrix"),
+        bench.subject(rows),
+        deltas=deltas,
+        samples=bench.settings.samples,
+        epsilon=epsilon,
+    )
+    return {key.encode(): values for key, values in records.items()}
 
 
 def gallery_task(
@@ -212,6 +229,20 @@ def gallery_task(
         "epsilon_smooth": torch.tensor(epsilon),
     }
     return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
+
+
+def _wanted(bench: Bench, subject: Subject, sigma: float) -> Tensor | None:
+    """The maps (B, H, W) that manipulation aims at: that of the next image of the audit.
+
+    ``nan`` where it is zero everywhere; ``None`` when there is no other image.
+    """
+    count = len(bench.images.names)
+    if count < 2:
+        return None
+    others = bench.subject([(row + 1) % count for row in subject.images])
+    samples = bench.budget(sigma).samples
+    maps = _shown(bench.evaluator("attack"), others, sigma, samples)
+    return magnitude(maps).masked_fill(is_zero(maps).reshape(-1, 1, 1), torch.nan)
 
 
 def _moved(

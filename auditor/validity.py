@@ -29,7 +29,7 @@ def doubt(evidence: Evidence, *, sigma: float, epsilon: float, half: str) -> tup
     The cause is ``missing``, ``weak``, ``saturated`` or ``floor``; ``None`` if it counts so far.
     Convergence is judged by :func:`unsettled`, for the chosen σ alone.
     """
-    attacked = _overlap(evidence, "topk", sigma, epsilon)
+    attacked = _overlap(evidence, "strongest", sigma, epsilon)
     if attacked is None:
         return "missing", "The adaptive attack was not run."
     rivals = {"random_signs": "random signs", "transfer": "the transfer attack"}
@@ -71,7 +71,7 @@ def unsettled(
     Both halves count together: it is a property of the attack, not of the choice of σ. The cause
     is empty if the attack has converged, else ``unchecked``, ``few`` or ``unconverged``.
     """
-    single = _overlap(evidence, "topk", sigma, epsilon)
+    single = _overlap(evidence, "strongest", sigma, epsilon)
     doubled = convergence.get((sigma, epsilon))
     if single is None or doubled is None:
         return "unchecked", "The attack was not repeated with a doubled budget at this σ."

@@ -191,7 +191,7 @@ def _quantity(table: Mapping[str, Any], threat: Threat, where: str) -> Quantity:
             if key in table:
                 raise ProfileError(f"{where}: '{key}' belongs to the probe 'attack' only.")
         return Quantity(probe=probe, metric=metric)
-    attack = _choice(table, "attack", ("topk",), where)
+    attack = _choice(table, "attack", ("strongest",), where)
     if "epsilon" in table:
         epsilon, large = _epsilon(table, "epsilon", where), _epsilon_large(table, where)
     else:

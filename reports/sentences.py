@@ -83,7 +83,7 @@ def _overlap(result: AuditResult, sigma: float) -> float | None:
     found = estimate(
         result,
         probe="attack",
-        attack="topk",
+        attack="strongest",
         metric="topk_intersection",
         sigma=sigma,
         epsilon=headline_epsilon(result),

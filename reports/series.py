@@ -19,7 +19,8 @@ DRIFT_METRICS = (
     "relative_l2",
 )
 Condition = str | float | None
-ATTACKS = ("random_signs", "transfer", "topk")
+ATTACKS = ("random_signs", "transfer", "strongest")
+ALL_ATTACKS = ("random_signs", "transfer", "mass_center", "manipulation", "topk", "strongest")
 
 
 def one(result: AuditResult, **conditions: Condition) -> Measurement | None:
@@ -42,7 +43,7 @@ def partners(result: AuditResult, probe: str) -> tuple[str, ...]:
 def headline_epsilon(result: AuditResult) -> float | None:
     """The ε that compares most σ: measured at the most of them, the largest of equals."""
     counts: dict[float, int] = {}
-    for m in result.find(probe="attack", attack="topk", metric="topk_intersection"):
+    for m in result.find(probe="attack", attack="strongest", metric="topk_intersection"):
         if m.epsilon is not None and m.estimate is not None:
             counts[m.epsilon] = counts.get(m.epsilon, 0) + 1
     return max(counts, key=lambda e: (counts[e], e), default=None)

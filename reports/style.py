@@ -61,7 +61,7 @@ class Look:
 
 
 LOOKS = {
-    "topk": Look(color=_VERMILLION, marker="circle"),
+    "strongest": Look(color=_VERMILLION, marker="circle"),
     "transfer": Look(color=_ORANGE, marker="square", dash=(5, 2)),
     "random_signs": Look(color=QUIET, marker="triangle", dash=(2, 2), filled=False),
     "self_overlap": Look(color=_BLUE, marker="diamond", dash=(7, 2, 1, 2)),

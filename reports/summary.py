@@ -59,7 +59,7 @@ def _measured(result: AuditResult) -> list[tuple[str, str]]:
         found = estimate(
             result,
             probe="attack",
-            attack="topk",
+            attack="strongest",
             metric="topk_intersection",
             sigma=sigma,
             epsilon=epsilon,

@@ -35,8 +35,11 @@ METRICS = {
 ATTACKS = {
     "random_signs": "random signs",
     "transfer": "transfer",
-    "topk": "adaptive top-k",
-    "topk_doubled": "adaptive top-k, twice the budget",
+    "mass_center": "mass center",
+    "manipulation": "manipulation",
+    "topk": "top-k search",
+    "strongest": "strongest of all",
+    "strongest_doubled": "strongest, twice the budget",
 }
 
 GLOSSARY = (
@@ -127,12 +130,27 @@ METHODS = (
         "Scale and direction of the signed map.",
     ),
     (
-        "Adaptive top-k attack",
+        "Top-k search",
         "Minimizes the overlap by pushing pixels across the k-th magnitude, ‖δ‖∞ ≤ ε, class kept. "
-        "Steps follow central differences of true gradients: (g(x + hv) − g(x − hv)) / 2h.",
+        "Steps follow differences of true maps, (a(x + hv) − a(x)) / h, v the derivative of the "
+        "objective by the map; a second search goes on from the best point, smaller ε included.",
         "After Ghorbani et al. 2019; adaptive as asked for by Tramèr et al. 2020 "
         "(arXiv 2002.08347)",
         "Upper bound on what is left of the map.",
+    ),
+    (
+        "Mass center, manipulation",
+        "The same search, with half the budget, for other aims: to move the map's center of mass, "
+        "and to make the map like that of the next image of the audit (cosine).",
+        "Ghorbani et al. 2019; Dombrowski et al. 2019 (arXiv 1906.07983)",
+        "Whether an attacker can choose where the explanation points.",
+    ),
+    (
+        "Strongest of all",
+        "For each image the lowest top-k overlap over all searches, what was found for the "
+        "unsmoothed map, and what was found at a smaller ε. It is what criteria are judged by.",
+        "After Croce and Hein 2020 (arXiv 2003.01690)",
+        "An explanation is as stable as its worst case.",
     ),
     (
         "Control rows",
@@ -188,9 +206,20 @@ NOT_RUN = {
     "snippet": "No σ is recommended, so no code for a smoothed map is given.",
 }
 
+MANIPULATION_READING = (
+    "Cosine between the moved map and the map of the next image of the audit, at which the attack "
+    "aimed; 1 would be that map itself."
+)
+
+TRANSFER_READING = (
+    "Top-k overlap at ε = {epsilon}/255 of the map in the column, under the perturbation that was "
+    "found for the map in the row, on {images} images. Off the diagonal the attacker did not know "
+    "the smoothing: such figures flatter a map."
+)
+
 ATTACK_READING = (
     "Each row shows how much of the top k is left, as a mean over images. An attack is only as "
-    "strong as its search: on these images the worst case can be lower than the adaptive row, and "
+    "strong as its search: on these images the worst case can be lower than the strongest row, and "
     "but for the noise of the smoothed maps not higher. Random signs are the "
     "control; the floor is the self-overlap of two smoothed maps of the untouched image; "
     "“same noise” compares maps before and after that share their noise draws."

@@ -7,12 +7,15 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
+import attacks
 from auditor.cli import cli
 
 ROOT = Path(__file__).parent.parent
 USAGE = ROOT / "docs" / "usage.md"
+COMMANDS = ("audit", "attack", "report")
 
 
 def help_text(command: str) -> str:
@@ -22,7 +25,7 @@ def help_text(command: str) -> str:
     return "\n".join(line.rstrip() for line in result.output.splitlines())
 
 
-@pytest.mark.parametrize("command", ["audit", "report"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_usage_shows_the_current_help(command):
     """Refresh with: python -m tests.test_docs."""
     shown = re.search(rf"<!-- help: {command} -->\n```text\n(.*?)```", USAGE.read_text(), re.DOTALL)
@@ -38,7 +41,7 @@ def test_options_named_in_the_readme_exist():
     text = (ROOT / "README.md").read_text()
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
     assert named
-    assert named <= options("audit")
+    assert named <= options("audit") | options("attack")
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.sh")), ids=lambda p: p.name)
@@ -57,6 +60,26 @@ def test_links_of_the_readme_lead_somewhere():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_the_example_of_the_attacks_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/attacks.md").read_text(), re.DOTALL)
+    names: dict = {}
+    with torch.random.fork_rng():
+        exec(compile(code, "docs/attacks.md", "exec"), names)
+    assert "tensor" in capsys.readouterr().out
+    found = names["best"].found
+    small, large = found.score.split(4)
+    assert (large <= small).all()
+    assert found.feasible.all()
+    assert large.mean() < 1
+
+
+def test_the_parts_named_in_the_attacks_document_exist():
+    table = (ROOT / "docs/attacks.md").read_text().partition("## In Python")[0]
+    named = set(re.findall(r"`([A-Z]\w+|fastest)`", table))
+    assert {"Boundary", "Apgd", "Difference", "L2", "Strongest"} <= named
+    assert named <= set(attacks.__all__)
+
+
 def test_no_placeholder_is_left_in_the_readme():
     assert re.findall(r"[A-Z]+_[A-Z]+", (ROOT / "README.md").read_text()) == []
 
@@ -72,7 +95,7 @@ def test_make_targets_of_the_readme_exist():
 
 if __name__ == "__main__":
     text = USAGE.read_text()
-    for command in ("audit", "report"):
+    for command in COMMANDS:
         block = f"<!-- help: {command} -->\n```text\n{help_text(command).strip()}\n```"
         text = re.sub(
             rf"<!-- help: {command} -->\n```text\n.*?```",

@@ -28,6 +28,18 @@ class Method(Protocol):
         ``images`` identifies each row's image and ``draw`` the attempt; both only choose noise.
         """
 
+    def pullback(
+        self,
+        evaluator: Evaluator,
+        x: Tensor,
+        target: Tensor,
+        v: Tensor,
+        *,
+        images: Sequence[int],
+        draw: int,
+    ) -> Tensor:
+        """Gradients (B, C, H, W) of ⟨a(x), v⟩ by ``x``, a(x) the raw map, for the same noise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimpleGrad:
@@ -40,6 +52,19 @@ class SimpleGrad:
     ) -> tuple[Tensor, Tensor]:
         """Gradients (B, C, H, W) and logits (B, classes); no noise is involved."""
         return evaluator.gradients(x, target)
+
+    def pullback(
+        self,
+        evaluator: Evaluator,
+        x: Tensor,
+        target: Tensor,
+        v: Tensor,
+        *,
+        images: Sequence[int],
+        draw: int,
+    ) -> Tensor:
+        """Gradients (B, C, H, W) of ⟨a(x), v⟩ by ``x``, exactly; ``v`` is (B, C, H, W)."""
+        return evaluator.pullbacks(x, target, v)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +106,28 @@ class Smoothed:
             return self.method(evaluator, x, target, images=images, draw=draw)
         maps, _ = self.with_votes(evaluator, x, target, images=images, draw=draw)
         return maps, evaluator.logits(x)
+
+    def pullback(
+        self,
+        evaluator: Evaluator,
+        x: Tensor,
+        target: Tensor,
+        v: Tensor,
+        *,
+        images: Sequence[int],
+        draw: int,
+    ) -> Tensor:
+        """Gradients (B, C, H, W) of ⟨a(x), v⟩ by ``x`` for the same noise as the map has."""
+        if self.sigma == 0:
+            return self.method.pullback(evaluator, x, target, v, images=images, draw=draw)
+        total = torch.zeros_like(x)
+        for sample in range(self.samples):
+            start = draw * self.samples + sample
+            z = self.noise.draw(images, tuple(x.shape[1:]), first=start, count=1)[:, 0]
+            total += self.method.pullback(
+                evaluator, x + self.sigma * z, target, v, images=images, draw=draw
+            )
+        return total / self.samples
 
     def with_votes(
         self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int

@@ -41,10 +41,17 @@ class Noise:
 
     The same draws are scaled for every σ, so maps at two σ, or before and after a perturbation,
     are compared under common random numbers.
+
+    Attributes
+    ----------
+    antithetic
+        Draws 2j and 2j + 1 are z and −z: their mean has .49 to .65 of the variance of independent
+        ones. Not for what assumes independent draws.
     """
 
     seed: int
     stream: int
+    antithetic: bool = False
 
     def draw(
         self, images: Sequence[int], shape: tuple[int, ...], *, first: int, count: int
@@ -54,6 +61,9 @@ class Noise:
         generator = torch.Generator()
         for row, image in enumerate(images):
             for sample in range(count):
-                generator.manual_seed(mix(self.seed, self.stream, image, first + sample))
+                number = (first + sample) // 2 if self.antithetic else first + sample
+                generator.manual_seed(mix(self.seed, self.stream, image, number))
                 torch.randn(shape, generator=generator, out=out[row, sample])
+                if self.antithetic and (first + sample) % 2:
+                    out[row, sample].neg_()
         return out

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from attacks import Clean, Search, random_signs
+from attacks import (
+    Clean,
+    Found,
+    Manipulation,
+    MassCenter,
+    Objective,
+    as_target_map,
+    inherit,
+    merge,
+    random_signs,
+)
 from attacks.explain import Explain
-from auditor.attributions import FRESH, SEARCH, SELECT
+from auditor.attributions import FRESH
 from auditor.evaluation import Evaluator
 from auditor.metrics.drift import Reference
 from auditor.metrics.views import is_zero
 from auditor.probes.subject import CleanMaps, Subject
+from auditor.probes.suite import aim, strongest
 from auditor.records import Records, book
 
 Deltas = dict[float, Tensor]
@@ -27,19 +39,14 @@ SIGN_TRIES = 8
 class AttackBudget:
     """What an attack may spend; see :class:`auditor.settings.Settings` for the fields."""
 
-    steps: int
+    gradients: int
     search_samples: int
     select_samples: int
     samples: int
 
     def doubled(self) -> AttackBudget:
-        """The same attack with twice as many steps."""
-        return AttackBudget(
-            steps=2 * self.steps,
-            search_samples=self.search_samples,
-            select_samples=self.select_samples,
-            samples=self.samples,
-        )
+        """The same attack with twice as many gradients."""
+        return dataclasses.replace(self, gradients=2 * self.gradients)
 
 
 def attack_drift(
@@ -51,39 +58,44 @@ def attack_drift(
     epsilons: tuple[float, ...],
     budget: AttackBudget,
     transfer: Mapping[float, Tensor],
+    wanted: Tensor | None = None,
 ) -> tuple[Records, Deltas]:
     """Attack the map at one σ, for every ε (1/255, ascending), and measure all drift metrics.
 
-    The attack aims at the top-k set of the map ``shown``; its winner is scored with the noise
-    of ``fresh``, which it never saw, against ``shown``: what a user sees who explains the clean
-    and the perturbed image. ``topk_intersection_common`` compares under the noise of ``fresh``
-    on both sides and so leaves the sampling noise out. Rows: ``topk`` (adaptive, with the
-    transferred and the smaller ε's perturbation among its candidates), ``transfer`` (found for
-    the unsmoothed map; empty at σ = 0), ``random_signs`` (the control). Images for which nothing
-    kept the label have ``nan``; a map that the attack turned into zeros keeps none of its top k.
+    Attacks aim at the map ``shown``; a winner is scored with the noise of ``fresh``, which no
+    attack ever saw, against ``shown``: what a user sees who explains the clean and the perturbed
+    image. ``topk_intersection_common`` compares under the noise of ``fresh`` on both sides and so
+    leaves the sampling noise out.
+
+    Rows: ``strongest``, for each image the lowest top-k overlap over all that was tried, a smaller
+    ε's perturbation included; ``topk``, the searches for it alone; ``transfer`` (found for the
+    unsmoothed map; empty at σ = 0); ``random_signs`` (the control); and, where ``wanted`` is
+    given, ``mass_center`` and ``manipulation``, each with half the budget. ``wanted`` holds the
+    map (B, H, W) that manipulation aims at, ``nan`` for an image without one; ``target_cosine`` is
+    how near manipulation and random signs come.
+
+    Images for which nothing kept the label have ``nan``; a map that the attack turned into zeros
+    keeps none of its top k.
     """
     records: Records = {}
-    deltas: Deltas = {}
     score = subject.explainer(evaluator, sigma=sigma, samples=budget.samples, stream=FRESH)
     shown, fresh = Reference(maps.shown, subject.k), Reference(maps.fresh, subject.k)
-    clean = Clean(maps=maps.shown, k=subject.k)
-    for index, epsilon in enumerate(epsilons):
+    found = search(
+        evaluator,
+        subject,
+        Clean(maps=maps.shown, k=subject.k),
+        sigma=sigma,
+        epsilons=epsilons,
+        budget=budget,
+        known=[transfer] if sigma > 0 else [],
+        wanted=wanted,
+    )
+    for epsilon in epsilons:
         radius = torch.full((len(subject.x),), epsilon / 255)
-        tried = {"random_signs": _signs(evaluator, subject, radius)}
-        known = [deltas[epsilons[index - 1]]] if index else []
+        tried = {name: deltas[epsilon] for name, deltas in found.items()}
+        tried["random_signs"] = random_signs_kept(evaluator, subject, radius)
         if sigma > 0:
             tried["transfer"] = transfer[epsilon]
-            known.append(transfer[epsilon])
-        found = search(
-            evaluator,
-            subject,
-            clean,
-            sigma=sigma,
-            radius=radius,
-            budget=budget,
-            known=tuple(known),
-        )
-        deltas[epsilon] = tried["topk"] = found
         for attack, delta in tried.items():
             moved = _explained(score, subject, delta)
             values = shown.drift(moved)
@@ -92,10 +104,14 @@ def attack_drift(
             for name in ("topk_intersection", "topk_intersection_common", "topk_iou", "topk_mass"):
                 values[name] = values[name].masked_fill(gone, 0.0)
             lost = delta.flatten(1).isnan().any(dim=1)
+            undefined = torch.zeros_like(lost)
+            if wanted is not None and attack in {"manipulation", "random_signs"}:
+                values["target_cosine"] = _similarity(moved, wanted)
+                undefined = wanted.flatten(1).isnan().any(dim=1) & (attack == "manipulation")
             values = {name: v.masked_fill(lost, torch.nan) for name, v in values.items()}
-            values["infeasible"] = lost.double()
+            values["infeasible"] = (lost & ~undefined).double()
             book(records, values, probe="attack", sigma=sigma, epsilon=epsilon, attack=attack)
-    return records, deltas
+    return records, found["strongest"]
 
 
 def search(
@@ -104,39 +120,64 @@ def search(
     clean: Clean,
     *,
     sigma: float,
-    radius: Tensor,
+    epsilons: tuple[float, ...],
     budget: AttackBudget,
-    known: tuple[Tensor, ...] = (),
-) -> Tensor:
-    """Best label-kept perturbation (B, C, H, W) of the top-k search; ``nan`` where none was found.
+    known: Sequence[Mapping[float, Tensor]] = (),
+    wanted: Tensor | None = None,
+) -> dict[str, Deltas]:
+    """Best label-kept perturbations by attack and ε (1/255); ``nan`` where none was found.
 
-    ``clean`` holds the maps whose top-k set is to break, ``radius`` (B,) in [0, 1] units; ``known``
-    perturbations compete, except where they are ``nan``.
+    ``clean`` holds the maps that are to move. All ε and images share batches. ``known``
+    perturbations compete for ``strongest``, except where they are ``nan``; ``wanted`` is as in
+    :func:`attack_drift`.
     """
-
-    def margin(x: Tensor, *, rows: Tensor) -> Tensor:
-        return evaluator.margin_gradients(x, subject.target[rows])
-
-    def explainer(samples: int, stream: int) -> Explain:
-        return subject.explainer(evaluator, sigma=sigma, samples=samples, stream=stream)
-
-    # A map smoothed by σ has no structure much below σ: shorter differences only see noise.
-    method = Search(steps=budget.steps, longest=max(1, 10 * sigma), shortest=max(0.02, sigma / 2))
-    found = method.run(
-        explainer(budget.search_samples, SEARCH),
-        margin,
-        subject.x,
-        target=subject.target,
+    problem = subject.problem(
+        evaluator,
         clean=clean,
-        epsilon=radius,
-        generators=subject.generators(1),
-        select=explainer(budget.select_samples, SELECT) if sigma > 0 else None,
-        candidates=known,
+        sigma=sigma,
+        samples=budget.search_samples,
+        select_samples=budget.select_samples,
+    ).at([epsilon / 255 for epsilon in epsilons])
+    found: dict[str, Found] = {}
+    if wanted is not None:
+        aims: dict[str, Objective] = {"mass_center": MassCenter()}
+        has = ~wanted.flatten(1).isnan().any(dim=1)
+        if has.any():
+            aims["manipulation"] = Manipulation(target=as_target_map(_filled(wanted, has)))
+        for name, objective in aims.items():
+            aimed = aim(objective, sigma=sigma).within(budget.gradients / 2, problem.fees)
+            found[name], _ = inherit(problem, aimed.run(problem))
+        if "manipulation" in found:
+            found["manipulation"] = _only(found["manipulation"], has.repeat(len(epsilons)))
+    candidates = [torch.cat([deltas[epsilon] for epsilon in epsilons]) for deltas in known]
+    candidates += [other.candidate for other in found.values()]
+    best = strongest(sigma=sigma).run(
+        problem, budget=budget.gradients, candidates=tuple(candidates)
     )
-    return found.delta.masked_fill(~found.feasible.reshape(-1, 1, 1, 1), torch.nan)
+    found["topk"], _ = inherit(problem, merge(best.members))
+    found["strongest"] = best.found
+    return {
+        name: dict(zip(epsilons, torch.split(one.candidate, len(subject.x)), strict=True))
+        for name, one in found.items()
+    }
 
 
-def _signs(evaluator: Evaluator, subject: Subject, radius: Tensor) -> Tensor:
+def _filled(wanted: Tensor, has: Tensor) -> Tensor:
+    """A target for every image, so that all share a batch; those made up are dropped again."""
+    return wanted.where(has.reshape(-1, 1, 1), 1.0)
+
+
+def _only(found: Found, rows: Tensor) -> Found:
+    return dataclasses.replace(found, feasible=found.feasible & rows)
+
+
+def _similarity(moved: Tensor, wanted: Tensor) -> Tensor:
+    """Cosine (B,) of magnitude and target map; ``nan`` where there is none."""
+    m = moved.abs().sum(dim=1).double().flatten(1)
+    return torch.nn.functional.cosine_similarity(m, wanted.double().flatten(1), dim=1)
+
+
+def random_signs_kept(evaluator: Evaluator, subject: Subject, radius: Tensor) -> Tensor:
     """Random signs that keep the label, the first of a few tries; ``nan`` where none does."""
     delta = torch.full_like(subject.x, torch.nan)
     generators = subject.generators(2)

@@ -11,6 +11,7 @@ from reports.blocks import beside, paragraph, subsection, table
 from reports.charts import grid_chart
 from reports.formatting import NOTHING, count, estimate_cell, estimate_line, number, short
 from reports.series import (
+    ALL_ATTACKS,
     ATTACKS,
     DRIFT_METRICS,
     chance_level,
@@ -39,7 +40,7 @@ def build(result: AuditResult) -> list[Flowable]:
     charts = [c for c in (_epsilon_chart(result), _sigma_chart(result)) if c is not None]
     if charts:
         parts.append(beside(*charts))
-    area = estimate(result, probe="attack", attack="topk", metric="auc_over_eps")
+    area = estimate(result, probe="attack", attack="strongest", metric="auc_over_eps")
     if area is not None:
         parts.append(
             paragraph(
@@ -67,20 +68,87 @@ def build(result: AuditResult) -> list[Flowable]:
         subsection("All drift metrics under attack"),
         table(
             ("σ", "ε", "Attack", *(text.METRICS[metric] for metric in DRIFT_METRICS)),
-            [_drift_row(result, m) for m in rows if m.attack in ATTACKS],
+            [_drift_row(result, m) for m in rows if m.attack in ALL_ATTACKS],
             (1.05, 0.65, 1.3, *[1.25] * len(DRIFT_METRICS)),
         ),
         paragraph(
             "Small type: confidence interval over images. n and exclusions as in the table above.",
             "caption",
         ),
+        *_manipulation(result),
+        *_transfer_matrix(result),
     ]
     return parts
 
 
+def _manipulation(result: AuditResult) -> list[Flowable]:
+    """How near manipulation comes to the map of another image."""
+    reached = result.find(probe="attack", metric="target_cosine", attack="manipulation")
+    if not reached:
+        return []
+    rows = []
+    for m in reached:
+        at = {"metric": "target_cosine", "sigma": m.sigma, "epsilon": m.epsilon}
+        control = estimate(result, probe="attack", attack="random_signs", **at)
+        rows.append(
+            (
+                short(m.sigma),
+                short(m.epsilon),
+                estimate_cell(m.estimate),
+                estimate_cell(control),
+                count(m.estimate.n) if m.estimate else "0",
+                exclusions(m),
+            )
+        )
+    return [
+        subsection("Manipulation towards another image's explanation"),
+        paragraph(text.MANIPULATION_READING),
+        table(
+            ("σ", "ε (1/255)", "Cosine reached", "Random signs", "n", "Excluded"),
+            rows,
+            (1, 1, 2, 2, 1, 2.5),
+        ),
+    ]
+
+
+def _transfer_matrix(result: AuditResult) -> list[Flowable]:
+    """What a perturbation found for the map at one σ leaves of the map at another."""
+    found = result.find(probe="transfer_matrix", metric="topk_intersection")
+    if not found:
+        return []
+    columns = tuple(dict.fromkeys(m.sigma for m in found))
+    rows = []
+    for partner in dict.fromkeys(m.partner for m in found):
+        cells = [
+            estimate_cell(
+                estimate(
+                    result,
+                    probe="transfer_matrix",
+                    metric="topk_intersection",
+                    sigma=sigma,
+                    partner=partner,
+                )
+            )
+            for sigma in columns
+        ]
+        rows.append((f"found at {partner}", *cells))
+    images = max((m.estimate.n for m in found if m.estimate), default=0)
+    return [
+        subsection("Transfer between smoothed and unsmoothed explanations"),
+        paragraph(
+            text.TRANSFER_READING.format(epsilon=short(found[0].epsilon), images=count(images))
+        ),
+        table(
+            ("", *(f"shown at σ = {short(sigma)}" for sigma in columns)),
+            rows,
+            (1.6, *[1.6] * len(columns)),
+        ),
+    ]
+
+
 def _conditions(result: AuditResult) -> list[Measurement]:
     found = result.find(probe="attack", metric="topk_intersection")
-    known = {name: place for place, name in enumerate(ATTACKS)}
+    known = {name: place for place, name in enumerate(ALL_ATTACKS)}
 
     def order(m: Measurement) -> tuple[float, float, int, str]:
         name = m.attack or ""
@@ -128,17 +196,17 @@ def _epsilon_chart(result: AuditResult) -> Drawing | None:
             attack="random_signs",
         ),
         over_epsilon(
-            result, "adaptive top-k, unsmoothed", LOOKS["topk"], **at, sigma=0.0, attack="topk"
+            result, "strongest, unsmoothed", LOOKS["strongest"], **at, sigma=0.0, attack="strongest"
         ),
         *(
             [
                 over_epsilon(
                     result,
-                    f"adaptive top-k, σ = {short(sigma)}",
+                    f"strongest, σ = {short(sigma)}",
                     LOOKS["plain"],
                     **at,
                     sigma=sigma,
-                    attack="topk",
+                    attack="strongest",
                 )
             ]
             if sigma
@@ -197,7 +265,7 @@ def worst_case(result: AuditResult, sigma: float | None) -> Measurement | None:
     return one(
         result,
         probe="attack",
-        attack="topk",
+        attack="strongest",
         metric="topk_intersection",
         sigma=sigma,
         epsilon=headline_epsilon(result),

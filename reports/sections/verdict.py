@@ -106,7 +106,11 @@ def _overlaps(result: AuditResult) -> Drawing | None:
             metric="self_overlap",
         ),
         over_sigma(
-            result, f"attacked, ε = {short(epsilon)}/255", LOOKS["topk"], **at, attack="topk"
+            result,
+            f"attacked, ε = {short(epsilon)}/255",
+            LOOKS["strongest"],
+            **at,
+            attack="strongest",
         ),
         over_sigma(
             result, "random noise of that size", LOOKS["random_signs"], **at, attack="random_signs"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import auditor
+from auditor import cli
 from auditor.engine import audit
 from auditor.images import ImageSet
 from auditor.models import Classifier
 from auditor.results import AuditResult
 
 SHAPE = (1, 12, 12)  # 8×8 digits with a margin of two: SSIM needs 11 pixels
-TINY = {"effort": "quick", "sigmas": (0.05, 0.2), "samples": 6, "steps": 6}
+TINY = {"effort": "quick", "sigmas": (0.05, 0.2), "samples": 6, "budget": 120}
 
 FACTORY = """
 import torch
@@ -144,3 +147,29 @@ def project(
     np.savez(folder / "digits.npz", x=x[:40].numpy(), y=y[:40].numpy())
     np.savez(folder / "few.npz", x=x[:12].numpy(), y=y[:12].numpy())
     return folder
+
+
+@pytest.fixture
+def here(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files of the project, in which commands run."""
+    for file in project.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[list[str]], tuple[object, str, str]]:
+    """Run a command line in this process: exit code, stdout and stderr."""
+
+    def call(line: list[str]) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["auditor", *line])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return caught.value.code, out, err
+
+    return call

@@ -23,7 +23,7 @@ def collect(records, misclassified=(0, 0, 0), **arguments):
 
 def attack(metric="topk_intersection", epsilon=4.0, **condition):
     return Key(
-        probe="attack", metric=metric, attack="topk", sigma=0.0, epsilon=epsilon, **condition
+        probe="attack", metric=metric, attack="strongest", sigma=0.0, epsilon=epsilon, **condition
     )
 
 
@@ -101,7 +101,7 @@ def test_the_area_over_epsilon():
     records[attack(epsilon=0.5)] = [1.0, 1.0]  # not of the grid
     m = collect(records, misclassified=[0, 0])["auc_over_eps", None]
     assert m.values == (pytest.approx(0.5 + 0.9 + 0.5 + 0.05), None)
-    assert (m.probe, m.attack, m.sigma) == ("attack", "topk", 0.0)
+    assert (m.probe, m.attack, m.sigma) == ("attack", "strongest", 0.0)
     del records[attack(epsilon=8.0)]
     assert ("auc_over_eps", None) not in collect(records, misclassified=[0, 0])
 

@@ -22,7 +22,7 @@ from auditor.errors import IncompleteRunError
 from auditor.results import AuditResult
 
 ROOT = Path(auditor.__file__).parents[1]
-SETTINGS = {"effort": "quick", "sigma": "0.05,0.2", "samples": "6", "steps": "6"}
+SETTINGS = {"effort": "quick", "sigma": "0.05,0.2", "samples": "6", "budget": "120"}
 USUAL = {
     "model": "net.py:network",
     "weights": "model.safetensors",
@@ -44,30 +44,6 @@ def words(command="audit", **changes):
         if value is not None:
             line += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     return line
-
-
-@pytest.fixture
-def here(project, tmp_path, monkeypatch):
-    """A folder with the files of the project, in which commands run."""
-    for file in project.iterdir():
-        if file.is_file():
-            (tmp_path / file.name).symlink_to(file)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def run(here, monkeypatch, capsys):
-    """Run a command line in this process: exit code, stdout and stderr."""
-
-    def call(line):
-        monkeypatch.setattr(sys, "argv", ["auditor", *line])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        return caught.value.code, out, err
-
-    return call
 
 
 @pytest.fixture
@@ -136,7 +112,7 @@ def test_python_and_the_command_line_measure_the_same(run, here):
         effort="quick",
         sigmas=(0.05, 0.2),
         samples=6,
-        steps=6,
+        budget=120,
     )
     other = AuditResult.load(here / "run")
     assert result.measurements == other.measurements
@@ -336,7 +312,7 @@ def unknown_key(path):
         (None, {"top-k": "0"}, "k 0 is out of range"),
         (None, {"top-k": "144"}, "k 144 is out of range"),
         (None, {"samples": "1"}, "samples 1 is too small"),
-        (None, {"steps": "0"}, "steps 0 is too small"),
+        (None, {"budget": "0"}, "budget 0 is too small"),
         (None, {"seed": 2**63}, "seed 9223372036854775808 is out of range"),
         (None, {"batch": "0"}, "batch 0 is too small"),
         (None, {"device": "warp"}, "--device warp: there is none here"),
@@ -417,7 +393,7 @@ def test_a_trusted_pickle_is_read(run, here):
     assert run(words(weights="model.pt", dry_run=True, trust_pickle=True))[0] == 0
 
 
-@pytest.mark.parametrize("command", [[], ["audit"], ["report"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["audit"], ["attack"], ["report"]], ids=str)
 def test_help_names_every_option_and_fits_the_terminal(run, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, err = run([*command, "--help"])
@@ -466,7 +442,7 @@ def kill_after(line, tasks):
 
 
 def test_a_run_killed_twice_resumes_to_the_same_audit(run, here):
-    line = words(images="digits.npz", sigma="0.05,0.1,0.2", samples=8, steps=8, quiet=True)
+    line = words(images="digits.npz", sigma="0.05,0.1,0.2", samples=8, budget=120, quiet=True)
     assert run(line)[0] == 1
     whole = (here / "run").rename(here / "whole")
     tasks = len(list((whole / "tasks").iterdir()))

@@ -32,7 +32,7 @@ class Stubborn(nn.Module):
 
 @pytest.mark.parametrize("twins", [0, 1])
 @pytest.mark.parametrize(
-    "changes", [{}, {"samples": 20, "steps": 30}, {"sigmas": (0.02, 0.05, 0.1, 0.2)}], ids=str
+    "changes", [{}, {"samples": 20, "budget": 200}, {"sigmas": (0.02, 0.05, 0.1, 0.2)}], ids=str
 )
 def test_the_forecast_is_an_upper_bound_within_a_tenth(
     networks, twin, held_out, tiny, changes, twins
@@ -52,12 +52,15 @@ def test_the_forecast_is_an_upper_bound_within_a_tenth(
 
 
 def _doubled(result) -> float:
-    """What repeating an attack with twice the steps costs, counted by hand."""
+    """What repeating an attack with twice the budget costs, counted by hand."""
     value = {setting.name: setting.value for setting in result.settings}
-    steps = 2 * int(value["smooth_steps"])
     search, select = int(value["search_samples"]), int(value["select_samples"])
-    maps = (3 * steps + 1) * search + 5 * select + 3 * result.samples
-    looks = 3 * steps + 8
+    # A step looks at two maps and at one label, booked as one gradient more.
+    steps = int((2 * int(value["smooth_budget"]) - 4 * select - search) / (2 * search + 1))
+    # Candidates: three of the pool, the last iterate, the transferred one; three maps to measure,
+    # and two clean ones.
+    maps = (2 * steps + 1) * search + 5 * select + 5 * result.samples
+    looks = 3 * steps + 1 + 5 + 3 + 3
     return len(result.images.names) * (maps + FORWARD * looks)
 
 
@@ -84,7 +87,7 @@ def test_the_forecast_counts_what_is_asked():
     )
 
     def total(images=10, twins=1, classes=10, **changes):
-        changed = dataclasses.replace(settings, **changes)
+        changed = dataclasses.replace(settings, transfer_images=0, **changes)
         return gradients(predict_costs(changed, images=images, twins=twins, classes=classes))
 
     # The gallery is the only part that does not grow with the images.
@@ -92,7 +95,7 @@ def test_the_forecast_counts_what_is_asked():
     assert total(images=20) - gallery == pytest.approx(2 * (total() - gallery))
     assert total(twins=2) > total() > total(twins=0)
     assert total(classes=1000) == total(classes=20) > total(classes=2)  # at most 20 are used
-    for name in ("samples", "steps", "smooth_steps", "search_samples", "select_samples"):
+    for name in ("samples", "budget", "smooth_budget", "select_samples"):
         assert total(**{name: 2 * getattr(settings, name)}) > total(), name
 
 

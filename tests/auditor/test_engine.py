@@ -16,7 +16,7 @@ from auditor.plan import make_plan
 from auditor.results import AuditResult
 from auditor.store import RunFolder
 
-TASKS = ("clean", "sigma-0-0", "sigma-1-0", "sigma-2-0", "gallery")
+TASKS = ("clean", "sigma-0-0", "sigma-1-0", "sigma-2-0", "transfer-0", "gallery")
 
 
 def comparable(result: AuditResult) -> dict:
@@ -43,13 +43,14 @@ def test_a_whole_audit(audited, images):
         "twin",
         "control",
         "curvature",
+        "transfer_matrix",
     }
     assert all(len(m.values) == 12 for m in audited.measurements)
     for sigma in audited.sigmas:
         (error,) = audited.find(probe="twin", metric="stability_error", sigma=sigma)
         assert (error.partner, error.estimate.n) == ("twin", 12)
         (attack,) = audited.find(
-            attack="topk", metric="topk_intersection", sigma=sigma, epsilon=4.0
+            attack="strongest", metric="topk_intersection", sigma=sigma, epsilon=4.0
         )
         (control,) = audited.find(
             attack="random_signs", metric="topk_intersection", sigma=sigma, epsilon=4.0
@@ -75,7 +76,7 @@ def test_without_a_twin_the_rest_is_the_same(classifier, images, tiny, audited):
 def test_misclassified_images_are_explained_but_not_attacked(audited):
     assert audited.images.misclassified == 1
     for m in audited.measurements:
-        if m.probe in ("attack", "curvature"):
+        if m.probe in ("attack", "curvature", "transfer_matrix"):
             assert m.values[2] is None
             assert m.excluded["misclassified"] == 1
         else:
@@ -88,7 +89,7 @@ def test_without_labels_every_image_counts(classifier, images, tiny):
     result = auditor.audit(classifier, auditor.from_arrays(images.pixels), **tiny)
     assert result.images.misclassified is None
     assert len(result.images.screen + result.images.confirm) == 12
-    (attack,) = result.find(attack="topk", metric="topk_intersection", sigma=0.0, epsilon=4.0)
+    (attack,) = result.find(attack="strongest", metric="topk_intersection", sigma=0.0, epsilon=4.0)
     assert (attack.estimate.n, attack.excluded) == (12, {})
 
 
@@ -128,8 +129,8 @@ def test_the_same_seed_gives_the_same_audit(classifier, twin, images, tiny, audi
 def test_results_do_not_depend_on_the_batch(classifier, twin, images, tiny, audited):
     # Sums in another order move float32 maps by 1e-7, which matters only where it crosses a tie
     # or a kink (design section 7: 63 of 64 images identical, one off by one pixel). An attack
-    # then takes another path on that image. So: at most one image of a measurement may differ by
-    # more than 1e-3 of its size, and no mean overlap by more than 0.02 (there 4 of 20 pixels).
+    # then takes another path on that image. So: at most two of the 12 images of a measurement may
+    # differ by more than 1e-3 of its size, and no mean overlap by more than 0.02 (4 of 20 pixels).
     for batch in (1, 7, 64):
         other = auditor.audit(classifier, images, twins=[twin], **tiny, batch=batch)
         pairs = zip(audited.measurements, other.measurements, strict=True)
@@ -137,7 +138,7 @@ def test_results_do_not_depend_on_the_batch(classifier, twin, images, tiny, audi
             a, b = (np.array(m.values, dtype=float) for m in (one, two))
             assert (np.isnan(a) == np.isnan(b)).all()
             differ = ~np.isclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True)
-            assert differ.sum() <= 1, (batch, one.metric, a[differ], b[differ])
+            assert differ.sum() <= 2, (batch, one.metric, a[differ], b[differ])
             if one.metric == "topk_intersection":
                 assert abs(one.estimate.mean - two.estimate.mean) < 0.02
         assert other.recommendation.verdict == audited.recommendation.verdict
@@ -361,7 +362,7 @@ class Comb(nn.Module):
 def test_a_vanishing_map_gets_no_sigma_and_not_a_large_one(held_out, network, failed):
     images = auditor.from_arrays(held_out[0][:64])
     result = auditor.audit(
-        wrap(network), images, effort="quick", sigmas=(0.012, 0.1, 0.3), samples=10, steps=4
+        wrap(network), images, effort="quick", sigmas=(0.012, 0.1, 0.3), samples=10, budget=60
     )
     answer = result.recommendation
     assert (answer.verdict, answer.sigma) == ("no_sigma", None)
@@ -376,13 +377,34 @@ def test_a_vanishing_map_gets_no_sigma_and_not_a_large_one(held_out, network, fa
     assert ratio.estimate.mean == pytest.approx(0.32 if failed == "self_overlap" else 0, abs=0.05)
 
 
+def test_an_attack_at_chance_level_decides_nothing(held_out):
+    """A planted model whose map turns over within ε = 4/255: the overlap is saturated."""
+    network = Ripple(20.0)
+    torch.nn.init.ones_(network.size)  # all pixels alike: only their phase decides the ranks
+    images = auditor.from_arrays(held_out[0][:64])
+    result = auditor.audit(
+        wrap(network), images, effort="quick", sigmas=(0.002,), samples=10, budget=60
+    )
+    (attacked,) = result.find(
+        attack="strongest", metric="topk_intersection", sigma=0.0, epsilon=4.0
+    )
+    assert attacked.estimate.high <= 1.5 * attacked.chance + 0.02
+    (signs,) = result.find(
+        attack="random_signs", metric="topk_intersection", sigma=0.0, epsilon=4.0
+    )
+    assert signs.estimate.low > attacked.estimate.high
+    assert result.recommendation.verdict != "recommended"
+    assert "inconclusive" in {c.status for c in result.recommendation.criteria}
+    assert any("hardly above chance" in reason for reason in result.recommendation.reasons)
+
+
 def test_a_linear_model_has_a_map_that_cannot_be_moved(held_out):
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = wrap(nn.Sequential(nn.Flatten(), nn.Linear(144, 3)))
     images = auditor.from_arrays(held_out[0][:64])
     result = auditor.audit(
-        model, images, effort="quick", sigmas=(0.05, 0.3), samples=4, steps=3, profile="debugging"
+        model, images, effort="quick", sigmas=(0.05, 0.3), samples=4, budget=60, profile="debugging"
     )
     for m in result.find(probe="attack", metric="topk_intersection"):
         assert set(m.values) <= {1.0, None}

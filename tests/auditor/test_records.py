@@ -19,7 +19,7 @@ KEYS = st.builds(
     partner=st.none() | NAMES,
     sigma=st.none() | st.floats(0, 1),
     epsilon=st.none() | st.floats(0, 255),
-    attack=st.none() | st.sampled_from(["topk", "random_signs"]),
+    attack=st.none() | st.sampled_from(["strongest", "random_signs"]),
 )
 
 

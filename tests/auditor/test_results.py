@@ -27,7 +27,7 @@ def test_json_is_plain(audited, record):
 
 
 def test_find(audited):
-    found = audited.find(probe="attack", attack="topk", metric="topk_intersection", sigma=0.05)
+    found = audited.find(probe="attack", attack="strongest", metric="topk_intersection", sigma=0.05)
     assert [m.epsilon for m in found] == [4.0]
     assert audited.find(probe="attack", metric="absent") == ()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_more_effort_is_more_of_everything(shape):
     quick, standard, thorough = (plan(shape, effort)[0] for effort in EFFORTS)
     for less, more in ((quick, standard), (standard, thorough)):
         assert len(less.sigmas) < len(more.sigmas)
-        for name in ("samples", "steps", "smooth_steps"):
+        for name in ("samples", "budget", "smooth_budget"):
             assert getattr(less, name) < getattr(more, name)
 
 
@@ -65,7 +66,7 @@ def test_every_setting_is_listed_with_its_origin():
     origins = {row.name: row.origin for row in rows}
     assert set(origins) == {"effort"} | {f.name for f in dataclasses.fields(Settings)}
     assert origins["effort"] == "command line"
-    assert origins["sigmas"] == origins["samples"] == origins["smooth_steps"] == "effort"
+    assert origins["sigmas"] == origins["samples"] == origins["smooth_budget"] == "effort"
     assert origins["smooth_epsilons"] == "profile"
     assert origins["k"] == origins["seed"] == "default"
     values = {row.name: row.value for row in rows}
@@ -79,7 +80,7 @@ def test_every_setting_is_listed_with_its_origin():
         ("sigmas", (0.2, 0.1, 0.1), (0.0, 0.1, 0.2)),
         ("epsilons", (1,), (1.0, 4.0)),  # 4 is what the profile decides on
         ("samples", 7, 7),
-        ("steps", 3, 3),
+        ("budget", 90, 90),
         ("k", 5, 5),
         ("seed", 11, 11),
     ],
@@ -89,17 +90,27 @@ def test_what_is_given_replaces_the_effort_alone(name, value, expected):
     settings, rows = plan(**{name: value})
     assert getattr(settings, name) == expected
     changed = {new.name for old, new in zip(before, rows, strict=True) if old.origin != new.origin}
-    follow = {"steps": {"smooth_steps"}, "samples": {"select_samples"}}
+    follow = {"budget": {"smooth_budget"}, "samples": {"select_samples"}}
     assert changed == {name} | follow.get(name, set())
     assert {row.origin for row in rows if row.name in changed} == {"command line"}
     same = {f.name for f in dataclasses.fields(Settings)} - changed
     assert {n: getattr(settings, n) for n in same} == {n: getattr(usual, n) for n in same}
 
 
-def test_steps_of_both_attacks_grow_together():
-    usual, twice = plan()[0], plan(steps=100)[0]
-    assert (usual.steps, twice.steps) == (50, 100)
-    assert twice.smooth_steps == 2 * usual.smooth_steps
+def test_budgets_of_both_attacks_grow_together():
+    usual, twice = plan()[0], plan(budget=480)[0]
+    assert (usual.budget, twice.budget) == (240, 480)
+    assert twice.smooth_budget == 2 * usual.smooth_budget
+
+
+def test_the_least_budget_is_enough():
+    """What the message names is accepted, and one less is not."""
+    with pytest.raises(InputError, match="smoothed maps of 50 draws: give at least") as caught:
+        plan(budget=20)
+    least = int(re.search(r"at least (\d+)", str(caught.value))[1])
+    with pytest.raises(InputError):
+        plan(budget=least - 2)
+    plan(budget=least)
 
 
 def test_few_samples_limit_the_draws_of_the_search():
@@ -120,7 +131,8 @@ def test_few_samples_limit_the_draws_of_the_search():
         {"epsilons": (math.inf,)},
         {"epsilons": ()},
         {"samples": 1},
-        {"steps": 0},
+        {"budget": 0},
+        {"budget": 30},
         {"k": 0},
         {"k": 28 * 28},
         {"seed": -1},

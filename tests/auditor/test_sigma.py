@@ -39,7 +39,7 @@ TRUTH = {
     "control": (0.05, 0.06, 0.07, 0.08, 0.09),
 }
 NAMES = {
-    "attack": ("attack", "topk_intersection", "topk"),
+    "attack": ("attack", "topk_intersection", "strongest"),
     "transfer": ("attack", "topk_intersection", "transfer"),
     "random": ("attack", "topk_intersection", "random_signs"),
     "floor": ("smoothing", "self_overlap", None),
@@ -94,7 +94,7 @@ def doubled(records, *, change=-0.005, epsilon=4.0):
     return {
         (m.sigma, epsilon): tuple(None if v is None else v + change for v in m.values)
         for m in records
-        if m.attack == "topk"
+        if m.attack == "strongest"
     }
 
 
@@ -263,7 +263,7 @@ def test_a_gate_must_hold_on_the_confirmation_half_too():
 def test_the_chosen_sigma_must_be_confirmed(after, verdict, status):
     records = [
         dataclasses.replace(m, values=m.values[:32] + values(after)[32:])
-        if (m.attack, m.sigma) == ("topk", 0.2)
+        if (m.attack, m.sigma) == ("strongest", 0.2)
         else m
         for m in audit()
     ]
@@ -298,7 +298,7 @@ def test_one_small_half_is_enough_to_be_inconclusive():
 
 def test_images_without_a_feasible_attack_do_not_count():
     records = [
-        dataclasses.replace(m, values=(None,) * 5 + m.values[5:]) if m.attack == "topk" else m
+        dataclasses.replace(m, values=(None,) * 5 + m.values[5:]) if m.attack == "strongest" else m
         for m in audit()
     ]
     found = decide(records)
@@ -436,7 +436,7 @@ def test_a_sigma_off_the_front_is_passed_over():
 
 def test_the_bootstrap_counts_only_the_images_that_count():
     records = [
-        dataclasses.replace(m, values=(None, None, *m.values[2:])) if m.attack == "topk" else m
+        dataclasses.replace(m, values=(None, None, *m.values[2:])) if m.attack == "strongest" else m
         for m in audit(attack=(0.4, 0.5, 0.5, 0.62, 0.5), spread=0.0)
     ]
     found = decide(records)
@@ -447,7 +447,7 @@ def test_the_bootstrap_counts_only_the_images_that_count():
 def test_a_sigma_that_fails_on_the_other_half_is_no_open_question():
     records = [
         dataclasses.replace(m, values=m.values[:32] + values(0.4)[32:])
-        if (m.attack, m.sigma) == ("topk", 0.2)
+        if (m.attack, m.sigma) == ("strongest", 0.2)
         else m
         for m in audit(attack=(0.4, 0.5, 0.5, 0.605, 0.5))
     ]
@@ -473,7 +473,7 @@ def test_the_bootstrap_shows_a_close_race():
     rng = np.random.default_rng(5)
     records = [
         dataclasses.replace(m, values=tuple((0.75 + 0.05 * rng.normal(size=IMAGES)).clip(0, 1)))
-        if m.attack == "topk" and m.sigma in (0.1, 0.2)
+        if m.attack == "strongest" and m.sigma in (0.1, 0.2)
         else m
         for m in audit()
     ]

@@ -88,7 +88,7 @@ ERRORS = [
     ('direction = "maximize"', 'direction = "minimize"', ["[objective]", "minimize"]),
     ('probe = "smoothing"', 'probe = "magic"', ["[[criteria]] number 2", "'magic'", "twin"]),
     ('metric = "normalized_fidelity_error"', 'metric = "fidelty"', ["'fidelty'", "ssim"]),
-    ('attack = "topk"', 'attack = "transfer"', ["'transfer'", "topk"]),
+    ('attack = "strongest"', 'attack = "transfer"', ["'transfer'", "strongest"]),
     ('probe = "smoothing"', 'probe = "smoothing"\nepsilon = 4', ["'epsilon'", "probe 'attack'"]),
     ("confidence = 0.95", "confidence = 1.0", ["confidence is 1"]),
     ("confidence = 0.95", "confidence = 0", ["confidence is 0"]),

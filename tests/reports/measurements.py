@@ -112,7 +112,7 @@ class Maker:
                 unit,
                 means[metric],
                 lost=2 if probe == "attack" else 0,
-                chance=20 / 784 if metric.startswith("topk") else None,
+                chance=20 / 784 if metric.startswith("strongest") else None,
                 **where,
             )
             for metric, unit in DRIFTS.items()
@@ -137,10 +137,14 @@ class Maker:
         found: list[Measurement] = []
         for sigma in self.scenario.sigmas:
             epsilons = self.scenario.smooth_epsilons if sigma else self.scenario.epsilons
-            kinds = ("random_signs", "transfer", "topk") if sigma else ("random_signs", "topk")
+            kinds = (
+                ("random_signs", "transfer", "strongest")
+                if sigma
+                else ("random_signs", "strongest")
+            )
             for epsilon in epsilons:
                 for kind in kinds:
-                    share = {"random_signs": 0.4, "transfer": 0.7, "topk": 1.0}[kind]
+                    share = {"random_signs": 0.4, "transfer": 0.7, "strongest": 1.0}[kind]
                     strength = share * (1 - np.exp(-epsilon / 8)) / (1 + 8 * sigma)
                     where = {"sigma": sigma, "epsilon": epsilon, "attack": kind}
                     found += self.drifts("attack", float(strength), **where)
@@ -157,7 +161,9 @@ class Maker:
                             )
                         )
         found.append(
-            self.measure("attack", "auc_over_eps", "overlap over ε", 1.31, sigma=0.0, attack="topk")
+            self.measure(
+                "attack", "auc_over_eps", "overlap over ε", 1.31, sigma=0.0, attack="strongest"
+            )
         )
         return found
 

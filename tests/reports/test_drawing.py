@@ -86,7 +86,7 @@ def test_frame_maps_its_corners():
 def test_chart_of_any_grid_stays_within_its_width(positions):
     curve = Curve(
         label="a curve",
-        look=LOOKS["topk"],
+        look=LOOKS["strongest"],
         points=tuple((i, 0.5, 0.4, 0.6) for i in range(positions)),
     )
     ticks = [f"{i / 1000}" for i in range(positions)]

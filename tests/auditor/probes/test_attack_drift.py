@@ -18,8 +18,8 @@ from auditor.records import Key, Records
 
 SHAPE = (1, 12, 12)  # larger than the window of ssim
 K = 8
-PLAIN = AttackBudget(steps=8, search_samples=1, select_samples=1, samples=1)
-NOISY = AttackBudget(steps=4, search_samples=3, select_samples=5, samples=12)
+PLAIN = AttackBudget(gradients=34, search_samples=1, select_samples=1, samples=1)
+NOISY = AttackBudget(gradients=60, search_samples=3, select_samples=5, samples=12)
 
 
 def network(seed: int) -> nn.Module:
@@ -63,7 +63,7 @@ def test_rows_of_the_unsmoothed_map():
     )
     names = {*UNITS, "topk_intersection_common", "infeasible"}
     assert {(k.sigma, k.epsilon, k.attack, k.metric) for k in records} == set(
-        itertools.product((0.0,), (2.0, 8.0, 16.0), ("topk", "random_signs"), names)
+        itertools.product((0.0,), (2.0, 8.0, 16.0), ("strongest", "topk", "random_signs"), names)
     )
     assert all(values.shape == (5,) for values in records.values())
     assert list(deltas) == [2.0, 8.0, 16.0]
@@ -74,7 +74,7 @@ def test_rows_of_the_unsmoothed_map():
         assert torch.equal(model(moved).argmax(dim=1), images.target)
         drift = Reference(maps.shown, K).drift(run.gradients(moved, images.target)[0])
         for metric, expected in drift.items():
-            found = value(records, metric, sigma=0.0, epsilon=epsilon, attack="topk")
+            found = value(records, metric, sigma=0.0, epsilon=epsilon, attack="strongest")
             np.testing.assert_array_equal(found, expected.numpy())
 
 
@@ -86,7 +86,9 @@ def test_a_larger_epsilon_is_never_safer_and_the_attack_beats_random_signs():
     records, _ = attack_drift(
         run, images, maps, sigma=0.0, epsilons=grid, budget=PLAIN, transfer={}
     )
-    rows = [value(records, "topk_intersection", sigma=0.0, epsilon=e, attack="topk") for e in grid]
+    rows = [
+        value(records, "topk_intersection", sigma=0.0, epsilon=e, attack="strongest") for e in grid
+    ]
     assert (rows[1] <= rows[0]).all()
     assert (rows[2] <= rows[1]).all()
     signs = value(records, "topk_intersection", sigma=0.0, epsilon=16.0, attack="random_signs")
@@ -112,9 +114,9 @@ def test_smoothed_maps_are_scored_with_fresh_noise_against_the_shown_map():
     model = network(1)
     images = subject(model)
     run, maps, records, deltas, transfer = smoothed_audit(model, images)
-    assert {k.attack for k in records} == {"topk", "transfer", "random_signs"}
+    assert {k.attack for k in records} == {"strongest", "topk", "transfer", "random_signs"}
     fresh = images.smoothed(sigma=0.1, samples=NOISY.samples, stream=FRESH)
-    for attack, delta in (("topk", deltas[8.0]), ("transfer", transfer[8.0])):
+    for attack, delta in (("strongest", deltas[8.0]), ("transfer", transfer[8.0])):
         moved, _ = fresh(run, images.x + delta, images.target, images=images.images, draw=0)
         where = {"sigma": 0.1, "epsilon": 8.0, "attack": attack}
         for metric, expected in Reference(maps.shown, K).drift(moved).items():
@@ -148,10 +150,11 @@ def test_noise_is_searched_then_selected_then_scored(monkeypatch):
         transfer={8.0: torch.zeros_like(images.x)},
     )
     order = [stream for stream, _ in itertools.groupby(drawn, key=lambda d: d[0])]
-    assert order == [SEARCH, SELECT, FRESH]
+    # The transferred candidate is judged, then the search runs, then its candidates are judged.
+    assert order == [SELECT, SEARCH, SELECT, FRESH]
     assert SHOWN not in order
     steps = {first // NOISY.search_samples for stream, first, _ in drawn if stream == SEARCH}
-    assert steps == set(range(NOISY.steps + 1))
+    assert steps == set(range(max(steps) + 1))
     for stream, samples in ((SELECT, NOISY.select_samples), (FRESH, NOISY.samples)):
         used = {(first, count) for s, first, count in drawn if s == stream}
         assert max(first + count for first, count in used) == samples
@@ -161,7 +164,7 @@ def test_transferred_perturbations_compete():
     """Under the noise that selects, the winner is at least as strong as the transfer."""
     model = network(1)
     images = subject(model, 10)
-    strong = dataclasses.replace(NOISY, steps=40)
+    strong = dataclasses.replace(NOISY, gradients=400)
     run, maps, _, transfer, _ = smoothed_audit(model, images, budget=strong)
     _, deltas = attack_drift(
         run, images, maps, sigma=0.1, epsilons=(8.0,), budget=NOISY, transfer=transfer
@@ -250,7 +253,7 @@ def test_a_map_that_is_turned_to_zeros_keeps_nothing():
     gone = (moved == 0).flatten(1).all(dim=1)
     assert gone.any()
     for metric in ("topk_intersection", "topk_intersection_common", "topk_iou", "topk_mass"):
-        found = value(records, metric, attack="topk", **where)
+        found = value(records, metric, attack="strongest", **where)
         # Where it is not zero the map is the clean one.
         assert ((found == 0) == gone.numpy()).all()
         assert np.isfinite(found).all()
@@ -258,9 +261,9 @@ def test_a_map_that_is_turned_to_zeros_keeps_nothing():
         signs = value(records, metric, attack="random_signs", **where)
         assert 0 < (signs == 0).sum() < 6
         assert np.isfinite(signs).all()
-    spearman = value(records, "spearman", attack="topk", **where)
+    spearman = value(records, "spearman", attack="strongest", **where)
     assert (np.isnan(spearman) == gone.numpy()).all()
-    assert (value(records, "infeasible", attack="topk", **where) == 0).all()
+    assert (value(records, "infeasible", attack="strongest", **where) == 0).all()
 
 
 def test_a_clean_map_of_zeros_is_no_drift():
@@ -282,7 +285,7 @@ def test_a_clean_map_of_zeros_is_no_drift():
         budget=PLAIN,
         transfer={},
     )
-    found = value(records, "topk_intersection", sigma=0.0, epsilon=8.0, attack="topk")
+    found = value(records, "topk_intersection", sigma=0.0, epsilon=8.0, attack="strongest")
     assert np.isnan(found).all()
 
 
@@ -295,9 +298,9 @@ def test_results_belong_to_the_image_not_to_the_batch():
         images,
         Clean(maps=clean_maps(run, images, sigma=0, samples=1).shown, k=K),
         sigma=0.0,
-        radius=torch.full((10,), 8 / 255),
+        epsilons=(4.0, 8.0),
         budget=PLAIN,
-    )
+    )["strongest"][8.0]
     same = 0
     for row in range(10):
         one = Subject(
@@ -308,7 +311,8 @@ def test_results_belong_to_the_image_not_to_the_batch():
             seed=images.seed,
         )
         clean = Clean(maps=clean_maps(run, one, sigma=0, samples=1).shown, k=K)
-        delta = search(run, one, clean, sigma=0.0, radius=torch.tensor([8 / 255]), budget=PLAIN)
+        alone = search(run, one, clean, sigma=0.0, epsilons=(4.0, 8.0), budget=PLAIN)
+        delta = alone["strongest"][8.0]
         scores = [
             overlap(run.gradients(one.x + d, one.target)[0], clean.top)
             for d in (delta, together[[row]])
@@ -317,7 +321,7 @@ def test_results_belong_to_the_image_not_to_the_batch():
     assert same >= 9
 
 
-def test_a_doubled_budget_has_twice_the_steps_only():
+def test_a_doubled_budget_has_twice_the_gradients_only():
     doubled = NOISY.doubled()
-    assert doubled.steps == 2 * NOISY.steps
+    assert doubled.gradients == 2 * NOISY.gradients
     assert (doubled.search_samples, doubled.select_samples, doubled.samples) == (3, 5, 12)

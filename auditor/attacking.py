@@ -1,0 +1,158 @@
+"""One attack on a model's maps, from its arguments to its result; what 8 bits hold counts."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from auditor.attack_plan import TARGETED, make_request
+from auditor.attack_result import AttackResult
+from auditor.attack_run import AttackRun
+from auditor.errors import InputError
+from auditor.images import ImageSet
+from auditor.models import Classifier
+from auditor.plan import check_labels, check_size, environment, usual_batch
+from auditor.preflight import run_preflight
+from auditor.results import Cost
+from auditor.run import Progress
+from auditor.version import __version__
+
+EIGHT_BIT = 1e-4
+"""Farthest, in 1/255, that a float32 pixel of an 8-bit image lies from its level (2e-5)."""
+
+
+def attack(
+    classifier: Classifier,
+    images: ImageSet,
+    *,
+    attack: str = "strongest",
+    epsilons: Sequence[float] = (8.0,),
+    norm: str = "linf",
+    sigma: float = 0.0,
+    samples: int | None = None,
+    steps: int | None = None,
+    budget: int | None = None,
+    rule: str | None = None,
+    oracle: str = "auto",
+    target: Tensor | None = None,
+    toward: str | None = None,
+    k: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    batch: int | None = None,
+    command: str = "auditor.attack(...)",
+    progress: Progress | None = None,
+) -> AttackResult:
+    """Move the maps of some images while their prediction stays, and measure how far they went.
+
+    The images are rounded to 8 bits first: what is attacked is what a file can hold. The perturbed
+    images are rounded as well, inside the ball, and measured again.
+
+    Parameters
+    ----------
+    attack
+        ``strongest`` (worst top-k overlap of several searches), ``topk`` (one search),
+        ``mass-center``, ``manipulation``, ``region``, ``cosine``, ``rank`` or ``random-signs``.
+    epsilons
+        Sizes of the perturbation in 1/255: of every pixel value for ``linf``, of the length of the
+        whole change for ``l2``.
+    sigma
+        Attack the map smoothed by this σ (pixel units of [0, 1]), adaptively; it is measured with
+        noise that the attack never saw.
+    samples
+        Noise draws of the smoothed map that is measured.
+    steps, budget
+        Steps of every search, or gradients for each image and ε; by default the budget of an audit
+        of standard effort. Bringing a lost label back comes on top.
+    rule
+        ``annealed``, ``apgd`` or ``fixed``; ``None`` leaves every search as it is tuned.
+    oracle
+        ``difference``, ``surrogate``, ``double-backward``, or ``auto`` for the fastest.
+    target
+        Map or mask (H, W), not negative, for ``manipulation`` and ``region``; without one,
+        manipulation draws each map to that of the next image.
+    toward
+        What to call the target in the result.
+    k
+        Number of top pixels; by default that of an audit.
+
+    Raises
+    ------
+    InputError
+        If the input cannot be attacked as asked.
+    """
+    asked = make_request(
+        attack=attack,
+        input_shape=classifier.input_shape,
+        epsilons=epsilons,
+        norm=norm,
+        sigma=sigma,
+        samples=samples,
+        steps=steps,
+        budget=budget,
+        k=k,
+        rule=rule,
+        oracle=oracle,
+        target=target,
+        seed=seed,
+    )
+    if batch is not None and batch < 1:
+        raise InputError(f"batch {batch} is too small: give at least 1.")
+    if attack == "manipulation" and target is None and len(images.names) < 2:
+        raise InputError("manipulation needs a second image to aim at, or a target.")
+    check_size(classifier, images)
+    checks = run_preflight(classifier, images.pixels[:4].to(device))
+    check_labels(classifier, images)
+    batch = batch or usual_batch(classifier.input_shape)
+    run = AttackRun(asked, classifier, images.pixels, batch=batch, device=device, watch=progress)
+    begin = time.perf_counter()
+    run.run(images.labels)
+    seconds = time.perf_counter() - begin
+    if attack not in TARGETED:
+        toward = ""
+    elif not toward:
+        toward = "the next image's map" if target is None else "a target"
+    spent = run.meter
+    return AttackResult(
+        auditor_version=__version__,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=command,
+        attack=attack,
+        norm=norm,
+        sigma=sigma,
+        samples=asked.samples,
+        search_samples=asked.search_samples,
+        select_samples=asked.select_samples,
+        k=asked.k,
+        seed=seed,
+        rule=rule or "default",
+        budget=run.budget,
+        searches=run.searches,
+        oracle=run.choice,
+        toward=toward,
+        model=classifier.identity(checks),
+        names=images.names,
+        source=images.source,
+        manifest_sha256=images.manifest_sha256,
+        selection=images.selection,
+        unreadable=images.unreadable,
+        predicted=tuple(run.predicted.tolist()),
+        labels=images.labels,
+        rounded_images=int((run.rounding > EIGHT_BIT).sum()),
+        largest_rounding=float(run.rounding.max()),
+        attacked=len(run.rows),
+        misclassified=int((~run.correct).sum()),
+        no_target=int(run.correct.sum()) - len(run.rows),
+        rows=run.records(),
+        costs=tuple(
+            Cost(probe=p, gradients=spent.gradients.get(p, 0), forwards=spent.forwards.get(p, 0))
+            for p in sorted({*spent.gradients, *spent.forwards})
+        ),
+        seconds=seconds,
+        model_share=run.clock.seconds / seconds,
+        environment=environment(device=device, batch=batch),
+        arrays=run.arrays,
+    )

@@ -1,0 +1,148 @@
+"""Options that several commands share, and what becomes of them: a model and its images."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from auditor.errors import InputError
+from auditor.images import ImageSet, load_images
+from auditor.loading import load_model
+from auditor.models import Classifier
+from auditor.specs import parse_floats, parse_size
+
+Command = Callable[..., Any]
+
+
+def input_options(command: Command) -> Command:
+    """Take the options of the model and its images, for :func:`load_input`."""
+    return _all(
+        command,
+        click.option(
+            "--model",
+            required=True,
+            metavar="SPEC",
+            help="package.module:factory, path/file.py:factory, or torchvision:NAME.",
+        ),
+        click.option("--weights", type=Path, metavar="FILE", help="Safetensors, or a state dict."),
+        click.option(
+            "--images",
+            type=Path,
+            required=True,
+            metavar="PATH",
+            help="Folder (ImageFolder layout, or flat with an optional labels.csv), or "
+            ".npz with x and optional y.",
+        ),
+        click.option(
+            "--mean", metavar="A,B,C", help="The model's normalization; fractions are fine."
+        ),
+        click.option("--std", metavar="A,B,C", help="The same; both in units of [0, 1] pixels."),
+        click.option("--input-size", metavar="SIZE", help="224, 224x224 or 3x224x224."),
+        click.option("--labels", type=Path, metavar="FILE", help="Class names, one on each line."),
+        click.option(
+            "--trust-pickle", is_flag=True, help="Allow weights that run code when loaded."
+        ),
+        click.option(
+            "--max-images", type=int, metavar="N", help="Choose N images by a seeded rule."
+        ),
+    )
+
+
+def compute_options(command: Command) -> Command:
+    """Take ``--seed``, ``--device``, ``--threads`` and ``--batch``."""
+    return _all(
+        command,
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Seed of everything random.  [default: 0]",
+        ),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            metavar="cpu|cuda|mps|auto",
+            help="Where to compute.",
+        ),
+        click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads."),
+        click.option("--batch", type=int, metavar="N", help="Images in one call of the model."),
+    )
+
+
+def load_input(
+    *,
+    model: str,
+    weights: Path | None,
+    images: Path,
+    mean: str | None,
+    std: str | None,
+    input_size: str | None,
+    labels: Path | None,
+    trust_pickle: bool,
+    max_images: int | None,
+    seed: int | None,
+    device: str,
+) -> tuple[Classifier, ImageSet]:
+    """Load what the options of :func:`input_options` name.
+
+    Raises
+    ------
+    InputError
+        If model, weights or images cannot be used.
+    """
+    classifier = load_model(
+        model,
+        weights=weights,
+        mean=parse_floats(mean) if mean is not None else None,
+        std=parse_floats(std) if std is not None else None,
+        input_size=parse_size(input_size) if input_size is not None else None,
+        labels=labels,
+        trust_pickle=trust_pickle,
+        device=device,
+    )
+    return classifier, load_images(
+        images,
+        input_shape=classifier.input_shape,
+        max_images=max_images,
+        seed=seed or 0,
+        class_names=classifier.labels,
+    )
+
+
+def choose_device(name: str) -> str:
+    """The device to compute on; ``auto`` takes a GPU when there is one.
+
+    Raises
+    ------
+    InputError
+        If there is no such device here.
+    """
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, here in present.items() if here)
+    if not present.get(name.partition(":")[0], False):
+        here = ", ".join(device for device, found in present.items() if found)
+        raise InputError(f"--device {name}: there is none here. Available: {here}.")
+    return name
+
+
+def command_line() -> str:
+    """What was typed, to be kept with the results."""
+    return shlex.join(["auditor", *sys.argv[1:]])
+
+
+def _all(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):  # the decorator nearest to the function is listed last
+        command = option(command)
+    return command
