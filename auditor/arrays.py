@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import zipfile
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,60 +11,46 @@ from PIL import Image
 
 from auditor.decoding import UnusableImageError, fit
 from auditor.errors import InputError
-from auditor.usercode import describe
 
 Array = npt.NDArray[Any]
-MAX_ARRAY_BYTES = 4 * 2**30
+Layout = Literal["hw", "chw", "hwc"]
 
 
-def read_npz(path: Path) -> tuple[Array, Array | None]:
-    """Arrays ``x`` and, if it is there, ``y``.
-
-    The header of each is compared with the size of its entry before anything is allocated, and
-    objects are never unpickled.
-
-    Raises
-    ------
-    InputError
-        If the file is no such archive, is damaged, or declares more than it holds.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {info.filename: info for info in archive.infolist()}
-            if "x.npy" not in entries:
-                found = ", ".join(sorted(entries)[:4]) or "none"
-                raise InputError(f"{path}: no array x (found {found}). Save with np.savez(x=...).")
-            x = _read(archive, entries["x.npy"], path)
-            return x, _read(archive, entries["y.npy"], path) if "y.npy" in entries else None
-    except InputError:
-        raise
-    except Exception as error:  # hostile archives raise many things
-        raise InputError(f"{path}: cannot be read ({describe(error)}).") from error
-
-
-def channels_first(x: Array, shape: tuple[int, int, int], where: str) -> Array:
-    """View of (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W), C of the model or 1.
+def layout(
+    shape: tuple[int, ...], dtype: np.dtype[Any], model: tuple[int, int, int], where: str
+) -> Layout:
+    """How each image of an array (N, H, W), (N, H, W, C) or (N, C, H, W) is laid out.
 
     Raises
     ------
     InputError
-        If the channels do not fit ``shape`` (C, H, W) of the model, the layout is ambiguous, or
-        the type is neither uint8 nor float.
+        If the channels do not fit the shape (C, H, W) of the model, the layout is ambiguous, there
+        is no image, or the type is neither uint8, uint16 nor float.
     """
-    if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
-        raise InputError(f"{where}: images are {x.dtype}. Give uint8, or floats in [0, 1].")
-    channels, height, width = shape
-    if x.ndim == 3 and channels in (1, 3) and x.size:
-        return x[:, None]
-    if x.ndim == 4 and x.size:
-        first, last = x.shape[1] == channels, x.shape[3] == channels
-        if x.shape[1:] == shape or (first and not last):
-            return x
-        if x.shape[1:] == (height, width, channels) or (last and not first):
-            return x.transpose(0, 3, 1, 2)
+    if not (dtype.kind == "f" or (dtype.kind == "u" and dtype.itemsize <= 2)):
+        raise InputError(f"{where}: images are {dtype}. Give uint8, uint16, or floats in [0, 1].")
+    channels, height, width = model
+    if len(shape) > 1 and math.prod(shape[1:]) > 3 * (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise InputError(f"{where}: images of {shape[1:]} are larger than is safe. Resize them.")
+    filled = all(side > 0 for side in shape)
+    if len(shape) == 3 and channels in (1, 3) and filled:
+        return "hw"
+    if len(shape) == 4 and filled:
+        first, last = shape[1] == channels, shape[3] == channels
+        if shape[1:] == model or (first and not last):
+            return "chw"
+        if shape[1:] == (height, width, channels) or (last and not first):
+            return "hwc"
     raise InputError(
-        f"{where}: images of shape {x.shape} for a model of {shape}. Give (N, {channels}, H, W)."
+        f"{where}: images of shape {shape} for a model of {model}. Give (N, {channels}, H, W)."
     )
+
+
+def arrange(image: Array, found: Layout) -> Array:
+    """View of one image as (C, H, W); C is the model's or 1."""
+    if found == "hw":
+        return image[None]
+    return image if found == "chw" else image.transpose(2, 0, 1)
 
 
 def as_pixels(image: Array, shape: tuple[int, int, int], where: str) -> npt.NDArray[np.float32]:
@@ -77,12 +61,13 @@ def as_pixels(image: Array, shape: tuple[int, int, int], where: str) -> npt.NDAr
     InputError
         If a value is outside [0, 1]: then the whole array is on another scale.
     UnusableImageError
-        If a value is not finite.
+        If a value is not finite, or the image too elongated.
     """
-    if image.dtype == np.uint8:
-        pixels = image.astype(np.float32) / np.float32(255)
+    if image.dtype.kind == "u":
+        pixels = image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
     else:
-        pixels = image.astype(np.float32)
+        with np.errstate(over="ignore"):  # told as "not finite"
+            pixels = image.astype(np.float32)
         if not np.isfinite(pixels).all():
             raise UnusableImageError("values that are not finite")
         low, high = pixels.min(), pixels.max()
@@ -93,25 +78,3 @@ def as_pixels(image: Array, shape: tuple[int, int, int], where: str) -> npt.NDAr
         planes = [fit(Image.fromarray(plane), height, width) for plane in pixels]
         pixels = np.stack([np.asarray(plane) for plane in planes])
     return np.ascontiguousarray(np.broadcast_to(pixels.clip(0, 1), shape))
-
-
-def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Array:
-    name = entry.filename.removesuffix(".npy")
-    with archive.open(entry) as stream:
-        old = np.lib.format.read_magic(stream) == (1, 0)
-        header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(stream)
-        content = entry.file_size - stream.tell()
-    if dtype.hasobject:
-        raise InputError(f"{path}: {name} holds Python objects. Save plain numbers.")
-    size = math.prod(shape) * dtype.itemsize
-    if size > MAX_ARRAY_BYTES:
-        raise InputError(
-            f"{path}: {name} of shape {shape} takes {size / 2**30:.1f} GiB, more than "
-            f"{MAX_ARRAY_BYTES // 2**30}. Save fewer images."
-        )
-    if size != content:
-        raise InputError(f"{path}: {name} declares shape {shape} but holds {content} bytes.")
-    with archive.open(entry) as stream:
-        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
-    return array

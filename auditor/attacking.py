@@ -104,7 +104,7 @@ def attack(
     if attack == "manipulation" and target is None and len(images.names) < 2:
         raise InputError("manipulation needs a second image to aim at, or a target.")
     check_size(classifier, images)
-    checks = run_preflight(classifier, images.pixels[:4].to(device))
+    checks = run_preflight(classifier, images.batch(range(len(images.names))[:4]).to(device))
     check_labels(classifier, images)
     batch = batch or usual_batch(classifier.input_shape)
     run = AttackRun(asked, classifier, images.pixels, batch=batch, device=device, watch=progress)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 import reports
 from auditor.attack_command import attack
+from auditor.check_command import check
 from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
 from auditor.loading import load_twin
@@ -25,11 +26,11 @@ from auditor.options import (
     input_options,
     load_input,
 )
-from auditor.plan import Plan, make_plan
+from auditor.plan import forecast, make_plan
 from auditor.progress import Bar
 from auditor.results import AuditResult
 from auditor.settings import EFFORTS
-from auditor.specs import parse_floats
+from auditor.specs import parse_floats, parse_target
 from auditor.store import RunFolder
 from auditor.version import __version__
 from profiles import available
@@ -61,6 +62,13 @@ def cli() -> None:
     multiple=True,
     metavar="SPEC",
     help="The task learned anew: SPEC,weights=FILE,input-size=240,... Repeatable.",
+)
+@click.option(
+    "--target",
+    default="predicted",
+    show_default=True,
+    metavar="predicted|label|INDEX",
+    help="The class that is explained.",
 )
 @click.option(
     "--profile",
@@ -104,6 +112,7 @@ def cli() -> None:
 def audit(
     *,
     twins: tuple[str, ...],
+    target: str,
     profile: str,
     effort: str,
     sigma: str | None,
@@ -149,17 +158,18 @@ def audit(
         budget=budget,
         k=k,
         seed=seed,
+        target=parse_target(target),
     )
     stderr = Console(stderr=True, quiet=quiet, highlight=False)
     for name, reason in plan.images.unreadable:
         stderr.print(f"Skipped {name}: {reason}", style="yellow", markup=False)
     if dry_run:
         if as_json:
-            click.echo(json.dumps(_forecast(plan), indent=1))
+            click.echo(json.dumps(forecast(plan), indent=1))
         elif not quiet:
-            Console(highlight=False).print(reports.cost_table(**_forecast(plan)))
+            Console(highlight=False).print(reports.cost_table(**forecast(plan)))
         return 0
-    stderr.print(reports.cost_table(**_forecast(plan)))
+    stderr.print(reports.cost_table(**forecast(plan)))
     with contextlib.ExitStack() as stack:
         bar = None if quiet else stack.enter_context(Bar(stderr))
         result = execute(plan, folder, command=command_line(), progress=bar)
@@ -194,6 +204,7 @@ def report(*, run: Path, output: Path | None) -> int:
 
 
 cli.add_command(attack)
+cli.add_command(check)
 
 
 def exit_code(result: AuditResult) -> int:
@@ -221,19 +232,6 @@ def main() -> None:
         click.echo("Error: a fault of the auditor. Please report the lines above.", err=True)
         code = IncompleteRunError.exit_code
     sys.exit(code)
-
-
-def _forecast(plan: Plan) -> dict[str, Any]:
-    return {
-        "evaluations": {c.probe: c.gradients + c.forwards for c in plan.estimate.costs},
-        "minutes": plan.estimate.seconds / 60,
-        "memory_mib": plan.estimate.memory_mib,
-        "images": len(plan.images.names),
-        "notes": [
-            *plan.notes,
-            *(c.message for checks in plan.checks for c in checks if c.status == "note"),
-        ],
-    }
 
 
 def _answer(result: AuditResult, run: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from auditor.results import (
     Recommendation,
     Setting,
 )
+from auditor.subgroups import by_subgroup
 from auditor.version import __version__
 
 
@@ -57,9 +58,27 @@ def conclude(
         settings=tuple(Setting(**setting) for setting in fixed["origins"]),
         environment=fixed["environment"],
         costs=costs,
-        notes=plan.notes,
+        notes=(*plan.notes, *_another_class(plan, predicted)),
+        not_applicable=plan.not_applicable,
         command=fixed["command"],
         timings=timings,
+        subgroups=by_subgroup(
+            found,
+            plan.images.subgroups,
+            sigma=recommendation.considered,
+            epsilon=plan.profile.front_epsilon(*plan.classifier.input_shape[1:]),
+            seed=settings.seed,
+        ),
+    )
+
+
+def _another_class(plan: Plan, predicted: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    if not plan.target.isdigit():
+        return ()
+    others = int((predicted != int(plan.target)).sum())
+    return (
+        f"Class {plan.target} is explained. {others} of {len(predicted)} images are predicted as "
+        "another class: they are not attacked and do not count.",
     )
 
 
@@ -84,10 +103,13 @@ def _images(
         labels=images.labels,
         class_balance=dict(sorted(balance.items())),
         class_names=tuple(names),
-        misclassified=None if images.labels is None else int((correct == 0).sum()),
+        misclassified=None
+        if images.labels is None
+        else int((np.array(images.labels) != np.array(predicted)).sum()),
         unreadable=images.unreadable,
         screen=halves[0],
         confirm=halves[1],
+        subgroups=images.subgroups,
     )
 
 

@@ -50,7 +50,8 @@ def predict_costs(settings: Settings, *, images: int, twins: int, classes: int) 
     s = settings
     smooth = len(s.sigmas) - 1
     n, per_sigma = s.samples, len(s.smooth_epsilons)
-    plain = _attack(s, sigma=0.0, budget=s.budget, objectives=True)
+    plain = _attack(s, sigma=0.0, budget=s.budget, objectives=False)
+    aimed = _attack(s, sigma=0.0, budget=s.budget, objectives=True)
     smoothed = _attack(s, sigma=1.0, budget=s.smooth_budget, objectives=s.smooth_objectives)
     doubled = _attack(s, sigma=1.0, budget=2 * s.smooth_budget, objectives=False)
     members = 1 + smooth * (n + 1)
@@ -61,14 +62,16 @@ def predict_costs(settings: Settings, *, images: int, twins: int, classes: int) 
             probe="attack",
             gradients=images
             * (
-                len(s.epsilons) * plain.gradients
+                (len(s.epsilons) - per_sigma) * plain.gradients
+                + per_sigma * aimed.gradients
                 + 1
                 + per_sigma * (smooth * smoothed.gradients + doubled.gradients + 2 * n)
                 + smooth * n * s.smooth_objectives
             ),
             forwards=images
             * (
-                len(s.epsilons) * plain.forwards
+                (len(s.epsilons) - per_sigma) * plain.forwards
+                + per_sigma * aimed.forwards
                 + per_sigma * (smooth * smoothed.forwards + doubled.forwards + 2)
                 + smooth * s.smooth_objectives
             ),
@@ -134,13 +137,21 @@ def gradients(costs: Sequence[Cost]) -> float:
 
 
 def estimate(
-    settings: Settings, *, x: Tensor, images: int, models: Sequence[Evaluator], classes: int
+    settings: Settings,
+    *,
+    x: Tensor,
+    images: int,
+    models: Sequence[Evaluator],
+    classes: int,
+    leave_out: Sequence[str] = (),
 ) -> Estimate:
     """Predict evaluations, and minutes from timed batches of each model (the audited one first).
 
-    ``x`` holds some of the images; they are repeated to a full batch.
+    ``x`` holds some of the images; they are repeated to a full batch. Probes named in
+    ``leave_out`` are not run.
     """
-    costs = predict_costs(settings, images=images, twins=len(models) - 1, classes=classes)
+    predicted = predict_costs(settings, images=images, twins=len(models) - 1, classes=classes)
+    costs = tuple(cost for cost in predicted if cost.probe not in leave_out)
     per_gradient = [_seconds_per_gradient(model, x) for model in models]
     total = sum(
         gradients([cost])

@@ -10,11 +10,12 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = frozenset(
-    ".png .jpg .jpeg .bmp .gif .webp .tif .tiff .ppm .pgm".split()  # noqa: SIM905  # easier to read
+    ".png .jpg .jpeg .bmp .gif .webp .tif .tiff .ppm .pgm .npy".split()  # noqa: SIM905  # shorter
 )
 # Formats behind those extensions; Pillow knows others that start interpreters or read other files.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_FILE_BYTES = 256 * 2**20
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR = 258, 262, 277, 284  # tags of TIFF 6.0
 CROP = 0.875
 CROP_FROM = 128
 
@@ -24,16 +25,17 @@ class UnusableImageError(Exception):
 
 
 def decode(content: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
-    """Decode an image file (PNG, JPEG, BMP, first frame of GIF or WebP, TIFF, PPM).
+    """Decode an image file (PNG, JPEG, BMP, PPM, first picture of a GIF, WebP or TIFF).
 
-    EXIF orientation is applied; transparency is laid on white; color becomes gray (ITU-R 601) for
-    a model of one channel and gray is repeated for one of three; 16-bit gray keeps its precision.
+    EXIF orientation is applied; transparency is laid on white; CMYK becomes RGB by subtraction,
+    without a color profile; color becomes gray (ITU-R 601) for a model of one channel and gray is
+    repeated for one of three. 16-bit gray keeps its precision, 16-bit color is read with 8 bits.
     Sizes are adapted as :func:`fit` says.
 
     Parameters
     ----------
     shape
-        (C, H, W) of the model, C in {1, 3}.
+        (C, H, W) of the model.
 
     Returns
     -------
@@ -43,14 +45,20 @@ def decode(content: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.float3
     Raises
     ------
     UnusableImageError
-        If the content is no image, is damaged, too large, or has no agreed range of values.
+        If the content is no image, is damaged, too large, has no agreed range of values, or the
+        model takes neither 1 nor 3 channels.
     """
     channels, height, width = shape
+    if channels not in (1, 3):
+        raise UnusableImageError(
+            f"image files have 1 or 3 channels, the model takes {channels}; save .npy files"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about damaged metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+                _refuse_misread(opened)
                 image = ImageOps.exif_transpose(opened)
                 plane = fit(_flatten(image, channels), height, width)
     except UnusableImageError:
@@ -105,3 +113,18 @@ def _flatten(image: Image.Image, channels: int) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _refuse_misread(image: Image.Image) -> None:
+    """Refuse two kinds of TIFF that Pillow opens, but whose values it gets wrong (13.0)."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is None or max(_numbers(tags.get(_BITS, 8))) <= 8:
+        return
+    if tags.get(_PLANAR) == 2 and max(_numbers(tags.get(_SAMPLES, 1))) > 1:
+        raise UnusableImageError("TIFF of 16 bits with separate color planes; save it interleaved")
+    if tags.get(_PHOTOMETRIC) == 0:
+        raise UnusableImageError("TIFF of 16 bits in which white is zero; save it inverted")
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)

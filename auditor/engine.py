@@ -36,6 +36,7 @@ def audit(
     budget: int | None = None,
     k: int | None = None,
     seed: int | None = None,
+    target: str | int = "predicted",
     progress: Progress | None = None,
 ) -> AuditResult:
     """Audit a classifier's explanations and recommend a σ, or say that none will do.
@@ -63,6 +64,9 @@ def audit(
     samples, budget, k, seed
         Draws per map, gradients that the attack may take for each image and ε, number of top
         pixels, seed of everything random.
+    target
+        Class that is explained: the one ``predicted``, the ``label``, or an index for all images.
+        Images whose prediction is another are explained but not attacked, and counted apart.
 
     Raises
     ------
@@ -85,6 +89,7 @@ def audit(
         budget=budget,
         k=k,
         seed=seed,
+        target=target,
     )
     command = "auditor.audit(...)"
     if resume and run is None:
@@ -128,7 +133,7 @@ def execute(
     result = conclude(
         plan,
         fixed=fixed,
-        predicted=clean["targets"],
+        predicted=clean["predicted"],
         halves=run.halves,
         correct=run.correct,
         found=found,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,8 @@ class Evidence:
         Top-k overlap of two unrelated maps, k/(H·W).
     seed
         Seed of every bootstrap.
+    not_applicable
+        Probes that the model cannot have, each with the reason.
     """
 
     measurements: tuple[Measurement, ...]
@@ -58,6 +60,7 @@ class Evidence:
     width: int
     chance: float
     seed: int
+    not_applicable: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def enough(self) -> bool:

@@ -1,58 +1,60 @@
-"""A hostile folder → image files that are safe to open, with their class labels."""
+"""A folder of image files → what is in it: layout, labels, classes, subgroups."""
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from auditor.decoding import EXTENSIONS
+from auditor.classmap import SPLITS, ClassMap, read_class_map
 from auditor.errors import InputError
+from auditor.labels import Row, printable, read_table, resolve
+from auditor.safe_files import Skipped, beside, subfolders
 
-LABELS_FILE = "labels.csv"
-
-Skipped = list[tuple[str, str]]
-
-
-def printable(name: str) -> str:
-    """Escape what would break a line of a report: control characters, undecodable bytes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+TABLES = ("labels.csv", "labels.json")
 
 
-def find_files(folder: Path, skipped: Skipped) -> dict[str, Path]:
-    """Image files by their path inside the folder; what must not be opened goes to ``skipped``."""
-    root = Path(os.path.realpath(folder))
-    files: dict[str, Path] = {}
+@dataclass(frozen=True, kw_only=True)
+class FolderLabels:
+    """Files to use, by their path inside the folder, and what is known of each."""
 
-    def fail(error: OSError) -> None:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}).") from error
+    format: str
+    names: tuple[str, ...]
+    labels: tuple[int, ...] | None
+    class_names: tuple[str, ...]
+    subgroups: tuple[str, ...] | None
 
-    for place, subfolders, names in os.walk(root, onerror=fail):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in [*subfolders, *sorted(n for n in names if not n.startswith("."))]:
-            file = Path(place, name)
-            shown = printable(file.relative_to(root).as_posix())
-            if name in subfolders:
-                if file.is_symlink():
-                    skipped.append((shown, "link to a folder, not followed"))
-            elif file.suffix.lower() not in EXTENSIONS:
-                continue
-            elif not Path(os.path.realpath(file)).is_relative_to(root):
-                skipped.append((shown, "link that leaves the folder"))
-            elif not os.path.isfile(file):
-                skipped.append((shown, "not a regular file"))
-            else:
-                files[shown] = file
-    return files
+
+def enter_split(folder: Path) -> Path:
+    """The folder of class folders: the given one, or its only ``train``, ``val`` or ``test``.
+
+    A folder is such a data set's if all its folders have these names and one of them holds
+    folders; a folder of classes that happen to be called "train" and "test" holds images.
+
+    Raises
+    ------
+    InputError
+        If there are several to choose from.
+    """
+    splits = subfolders(folder)
+    if not splits or not set(splits) <= SPLITS or _table(folder) is not None:
+        return folder
+    if not any(subfolders(folder / split) for split in splits):
+        return folder
+    if len(splits) > 1:
+        raise InputError(
+            f"{folder}: holds {' and '.join(splits)}. Give one of them: {folder / splits[-1]}."
+        )
+    if (folder / splits[0]).is_symlink():
+        raise InputError(
+            f"{folder / splits[0]}: a link to a folder, not followed. Give its target."
+        )
+    return folder / splits[0]
 
 
 def folder_labels(
     folder: Path, files: Sequence[str], known: tuple[str, ...], skipped: Skipped
-) -> tuple[str, dict[str, int | None], tuple[str, ...]]:
+) -> FolderLabels:
     """Tell the layout of a folder and the class of each image.
 
     Parameters
@@ -62,107 +64,65 @@ def folder_labels(
     known
         Class names in the order of the logits; empty if unknown.
     skipped
-        Gets the images that ``labels.csv`` leaves out, and its rows without an image.
-
-    Returns
-    -------
-    tuple
-        Format, class index (or ``None``) of each image to use, class names.
+        Gets the images that a table leaves out, and its rows without an image.
 
     Raises
     ------
     InputError
         If a class is unknown, or the layout is ambiguous.
     """
-    table = folder / LABELS_FILE
-    if os.path.isfile(table):
-        texts = _read_table(table)
-        skipped += [(name, f"not in {LABELS_FILE}") for name in files if name not in texts]
-        skipped += [(name, f"only in {LABELS_FILE}") for name in texts if name not in files]
-        rows = {name: texts[name] for name in files if name in texts}
-        return ("folder", *_resolve(rows, known, table))
-    top = {name: name.partition("/")[0] for name in files if "/" in name}
-    if not top:
-        return "folder", dict.fromkeys(files), known
-    if len(top) < len(files):
-        loose = next(name for name in files if name not in top)
-        raise InputError(
-            f"{folder}: images in class folders and also beside them ({loose}). Keep one layout."
-        )
-    folders = (entry.name for entry in folder.iterdir() if entry.is_dir())
-    classes = known or tuple(sorted(printable(n) for n in folders if not n.startswith(".")))
-    return (
-        "imagefolder",
-        {name: class_index(label, classes, f"{folder}/{label}") for name, label in top.items()},
-        classes,
+    path = _table(folder)
+    table = read_table(path) if path is not None else {}
+    if path is not None:
+        skipped += [(name, f"not in {path.name}") for name in files if name not in table]
+        there = set(files)
+        skipped += [(name, f"only in {path.name}") for name in table if name not in there]
+    rows = {name: table[name] for name in files if name in table}
+    names = tuple(rows) if path is not None else tuple(files)
+    format_, labels, classes = _classes(folder, names, rows, known)
+    subgroups = tuple(row.subgroup for row in rows.values() if row.subgroup is not None)
+    return FolderLabels(
+        format=format_,
+        names=names,
+        labels=tuple(labels[name] for name in names) if labels else None,
+        class_names=classes,
+        subgroups=subgroups or None,
     )
 
 
-def class_index(name: str, known: tuple[str, ...], where: str) -> int:
-    """Place of a class name among the known ones, where it must occur once."""
-    if known.count(name) != 1:
-        what = "is not a class of the model" if name not in known else "names several classes"
-        raise InputError(f"{where}: {name!r} {what}. Use the names given as --labels.")
-    return known.index(name)
+def _table(folder: Path) -> Path | None:
+    found = [file for name in TABLES if (file := beside(folder, name)) is not None]
+    if len(found) > 1:
+        raise InputError(f"{folder}: holds {' and '.join(TABLES)}. Keep one.")
+    return found[0] if found else None
 
 
-def check_labels(
-    y: npt.NDArray[np.generic], count: int, known: tuple[str, ...], where: str
-) -> tuple[int, ...]:
-    """Class indices of an array of labels: (count,) integers, not negative, within ``known``."""
-    if y.shape != (count,) or not np.issubdtype(y.dtype, np.integer):
+def _classes(
+    folder: Path, names: Sequence[str], rows: dict[str, Row], known: tuple[str, ...]
+) -> tuple[str, dict[str, int], tuple[str, ...]]:
+    """Format, class index of each image, and class names."""
+    if any(row.label is not None for row in rows.values()):
+        return ("folder", *resolve(rows, known))
+    top = {name: name.partition("/")[0] for name in names if "/" in name}
+    if not top:
+        return "folder", {}, known
+    if len(top) < len(names):
+        loose = next(name for name in names if name not in top)
         raise InputError(
-            f"{where}: labels are {y.dtype} of shape {y.shape}. Give {count} class indices."
+            f"{folder}: images in class folders and also beside them ({loose}). Keep one layout."
         )
-    labels = tuple(int(value) for value in y)
-    top = len(known) if known else None
-    bad = next((i for i, v in enumerate(labels) if v < 0 or (top and v >= top)), None)
-    if bad is not None:
-        raise InputError(f"{where}: label {labels[bad]} of image {bad} is no class index.")
-    return labels
-
-
-def _read_table(table: Path) -> dict[str, tuple[int, str]]:
-    """File name → (line, text of the label)."""
-    rows: dict[str, tuple[int, str]] = {}
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            header = [cell.strip().lower() for cell in next(reader, [])]
-            if not {"file", "label"} <= set(header):
-                raise InputError(f"{table}: no header 'file,label'. Write it on the first line.")
-            for row in filter(None, reader):
-                where = f"{table} line {reader.line_num}"
-                cells = dict(zip(header, row, strict=False))
-                name = printable(PurePosixPath(cells.get("file", "").strip()).as_posix())
-                label = cells.get("label", "").strip()
-                if not label or name in rows:
-                    what = "no label" if not label else "a second row"
-                    raise InputError(f"{where}: {what} for {name!r}. Give one label for each file.")
-                rows[name] = (reader.line_num, label)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: cannot be read as UTF-8 CSV ({error}).") from error
-    return rows
-
-
-def _resolve(
-    rows: dict[str, tuple[int, str]], known: tuple[str, ...], table: Path
-) -> tuple[dict[str, int | None], tuple[str, ...]]:
-    """Class indices from names or numbers."""
-    numeric = all(_is_index(label) for _, label in rows.values())
-    if not known and not numeric:
-        known = tuple(sorted({label for _, label in rows.values()}))
-    labels: dict[str, int | None] = {}
-    for name, (line, label) in rows.items():
-        where = f"{table} line {line} ({name})"
-        if not known or (label not in known and _is_index(label)):
-            labels[name] = int(label)
-            if known and int(label) >= len(known):
-                raise InputError(f"{where}: class {label} of only {len(known)} classes.")
-        else:
-            labels[name] = class_index(label, known, where)
-    return labels, known
-
-
-def _is_index(label: str) -> bool:
-    return label.isascii() and label.isdigit() and len(label) < 10
+    there = tuple(sorted(printable(name) for name in subfolders(folder)))
+    class_map = read_class_map(folder)
+    if class_map is None:
+        class_map = ClassMap(indices={}, names={})
+    numbered = bool(class_map.indices)
+    if known or numbered:
+        classes = known or class_map.class_names
+        used = {
+            name: class_map.index(name, known, f"{folder}/{name}") for name in set(top.values())
+        }
+    else:
+        classes = tuple(class_map.names.get(name, (name,))[0] for name in there)
+        used = {name: there.index(name) for name in set(top.values())}
+    format_ = "imagefolder with class map" if numbered else "imagefolder"
+    return format_, {name: used[label] for name, label in top.items()}, classes

@@ -48,6 +48,7 @@ def requirements(evidence: Evidence, gates: Gates, *, sigma: float) -> tuple[Req
     present = None if ratio is None else tuple(float((r or 0.0) > VANISHED) for r in ratio)
     twin = measured("twin", "topk_intersection", "smallest")
     limit = evidence.chance + gates.reinitialized_margin if twin is None else twin
+    impossible = evidence.not_applicable.get("control")
     return (
         Requirement(
             name="map_present",
@@ -79,7 +80,9 @@ def requirements(evidence: Evidence, gates: Gates, *, sigma: float) -> tuple[Req
             values=measured("control", "topk_intersection", "largest"),
             comparison="<",
             limit=limit,
-            note="The limit is the overlap with the twin's map."
+            note=f"Not applicable: {impossible}"
+            if impossible
+            else "The limit is the overlap with the twin's map."
             if twin is not None
             else f"The limit is {gates.reinitialized_margin:g} above chance.",
         ),
@@ -97,7 +100,8 @@ def evaluate(requirement: Requirement, evidence: Evidence, *, half: str) -> Gate
         else bool(COMPARE[requirement.comparison](value, level))
     )
     if requirement.values is None:
-        reason = "Not measured."
+        impossible = requirement.note.startswith("Not applicable")
+        reason = requirement.note if impossible else "Not measured."
     elif passed is None:
         reason = f"No image of the {half} half has such a value."
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import os
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +17,53 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from auditor.arrays import as_pixels, channels_first, read_npz
-from auditor.decoding import EXTENSIONS, MAX_FILE_BYTES, UnusableImageError, decode
-from auditor.errors import InputError
-from auditor.folders import Skipped, check_labels, find_files, folder_labels
+from auditor.datasets.choose import KINDS, open_file, open_folder
+from auditor.datasets.rows import Dataset, Part
+from auditor.decoding import EXTENSIONS, UnusableImageError
+from auditor.draw import draw, sentence
+from auditor.errors import IncompleteRunError, InputError
+from auditor.folders import enter_split, folder_labels
+from auditor.labels import MAX_TEXT, printable
+from auditor.listing import ImageFile, Listing, Reader, Shape, of_dataset
+from auditor.safe_files import Skipped, find_files
 
 MAX_PIXEL_BYTES = 4 * 2**30
-
-Pixels = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageSet:
-    """Images to audit.
+    """Images to audit; their pixels are read in pieces, when they are needed.
 
     Attributes
     ----------
-    pixels
-        (n, C, H, W), float32 in [0, 1].
+    shape
+        (C, H, W) of each image.
     names
         One per image: the path inside the folder, or ``x[3]`` for arrays.
     labels
         Class indices, or ``None``.
     class_names
         Names for these indices; empty if unknown.
+    subgroups
+        The subgroup that each image belongs to, or ``None``; results are also given for each.
     source, format
-        What was given; ``format`` is ``imagefolder``, ``folder``, ``npz`` or ``python``.
+        What was given; ``format`` is ``imagefolder``, ``imagefolder with class map``, ``folder``,
+        ``npz``, ``npy``, ``idx``, ``cifar10``, ``cifar100`` or ``python``.
     manifest_sha256
         Hash over the sorted lines "name, SHA-256 of the image's bytes" of the images chosen.
     available
-        Number of candidates before any was read; with ``labels.csv``, those that it lists.
+        Number of candidates before any was read; with a table of labels, those that it lists.
     selection
         A sentence that says how the images were chosen.
     unreadable
         (name, reason) of what was skipped.
+    digests
+        SHA-256 of the bytes of each image.
+    readers
+        What reads each image again.
     """
 
-    pixels: Tensor
+    shape: Shape
     names: tuple[str, ...]
     labels: tuple[int, ...] | None
     class_names: tuple[str, ...]
@@ -62,34 +73,71 @@ class ImageSet:
     available: int
     selection: str
     unreadable: tuple[tuple[str, str], ...]
+    digests: tuple[str, ...] = field(repr=False)
+    readers: tuple[Reader, ...] = field(repr=False)
+    subgroups: tuple[str, ...] | None = None
 
+    def batch(self, rows: Sequence[int]) -> Tensor:
+        """Pixels of some of the images, by index: (B, C, H, W), float32 in [0, 1].
 
-@dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    """An image not yet read: ``read`` gives its pixels and the hash of its bytes."""
+        Raises
+        ------
+        IncompleteRunError
+            If the bytes of an image are no longer those that were chosen.
+        """
+        return torch.from_numpy(np.stack([self._pixels(row) for row in rows]))
 
-    name: str
-    label: int | None
-    read: Callable[[], tuple[Pixels, str]]
+    @property
+    def pixels(self) -> Tensor:
+        """Pixels of all images at once, (n, C, H, W); meant for small sets.
+
+        Raises
+        ------
+        InputError
+            If they would take more memory than :data:`MAX_PIXEL_BYTES`.
+        """
+        if len(self.names) * math.prod(self.shape) * 4 > MAX_PIXEL_BYTES:
+            raise InputError(
+                f"{self.source}: all pixels at once take more than {MAX_PIXEL_BYTES // 2**30} GiB. "
+                "Read them in batches."
+            )
+        return self.batch(range(len(self.names)))
+
+    def _pixels(self, row: int) -> npt.NDArray[np.float32]:
+        try:
+            pixels, digest = self.readers[row]()
+        except UnusableImageError as error:
+            raise IncompleteRunError(
+                f"{self.names[row]}: can no longer be read: {error}. Put it back, then --resume."
+            ) from error
+        if digest != self.digests[row]:
+            raise IncompleteRunError(
+                f"{self.names[row]}: changed during the audit. Put it back, then use --resume."
+            )
+        return pixels
 
 
 def load_images(
     path: str | Path,
     *,
-    input_shape: tuple[int, int, int],
+    input_shape: Shape,
     max_images: int | None = None,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> ImageSet:
-    """Read a folder of images or an ``.npz`` file.
+    """Read a folder of images, or files that hold many.
 
     A folder whose subfolders hold images is read in ImageFolder layout: subfolder = class; the
     class index is the subfolder's place in sorted order, or its place in ``class_names`` where
-    they are given. A flat folder may hold ``labels.csv`` with the columns ``file`` and ``label``
-    (a class name, or an index). Hidden files and files without an image extension are ignored.
-    Links that leave the folder, damaged files and files without a label are skipped and listed.
-    An ``.npz`` holds ``x``, (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or float in [0, 1], and
-    optionally ``y``, (N,) class indices.
+    they are given, or what a class map says of it (:mod:`auditor.classmap`). A ``labels.csv`` or
+    ``labels.json`` in the folder gives labels, subgroups or both
+    (:func:`auditor.labels.read_table`). Hidden files and files without an image extension are
+    ignored. Links that leave the folder, damaged files and files without a label are skipped and
+    listed.
+
+    Other data sets: an ``.npz`` with ``x``, (N, H, W), (N, H, W, C) or (N, C, H, W), uint8, uint16
+    or float in [0, 1], and optionally ``y``, (N,) class indices; an ``.npy`` of images with one of
+    labels beside it; IDX files; CIFAR-10 and CIFAR-100 batches. See docs/images.md.
 
     Parameters
     ----------
@@ -111,37 +159,22 @@ def load_images(
     path = Path(path)
     known = tuple(class_names or ())
     skipped: Skipped = []
-    if os.path.isdir(path):
-        if input_shape[0] not in (1, 3):
-            raise InputError(
-                f"{path}: image files have 1 or 3 channels, the model takes {input_shape[0]}. "
-                "Give an .npz file."
-            )
-        files = find_files(path, skipped)
-        format_, labels, known = folder_labels(path, sorted(files), known, skipped)
-        candidates = [
-            _Candidate(name=name, label=labels[name], read=_file(files[name], input_shape))
-            for name in sorted(labels)
-        ]
-    elif os.path.isfile(path) and path.suffix == ".npz":
-        format_ = "npz"
-        x, y = read_npz(path)
-        x = channels_first(x, input_shape, str(path))
-        indices = None if y is None else check_labels(y, len(x), known, str(path))
-        candidates = _rows(x, indices, None, input_shape, str(path))
-    else:
-        what = "neither a folder nor an .npz file" if os.path.exists(path) else "does not exist"
-        raise InputError(f"{path}: {what}. Give a folder of images, or an .npz file with x.")
-    return _collect(
-        candidates,
-        skipped,
-        max_images=max_images,
-        seed=seed,
-        class_names=known,
-        source=str(path),
-        format_=format_,
-        shape=input_shape,
-    )
+    with ExitStack() as stack:
+        if os.path.isdir(path):
+            dataset = open_folder(path, stack)
+            path = path if dataset is not None else enter_split(path)
+        elif os.path.isfile(path):
+            dataset = open_file(path, stack)
+        else:
+            what = "neither a folder nor a file" if os.path.exists(path) else "does not exist"
+            raise InputError(f"{path}: {what}. Give a folder of images, or a file ({KINDS}).")
+        if dataset is None:
+            listing = _of_folder(path, input_shape, known, skipped)
+        else:
+            listing = of_dataset(dataset, shape=input_shape, known=known, where=str(path))
+        return _choose(
+            listing, skipped, max_images=max_images, seed=seed, source=str(path), shape=input_shape
+        )
 
 
 def from_arrays(
@@ -150,17 +183,20 @@ def from_arrays(
     *,
     names: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
+    subgroups: Sequence[str] | None = None,
 ) -> ImageSet:
     """Images that are already in memory, all of them, at their own size.
 
     Parameters
     ----------
     x
-        (n, C, H, W), uint8, or float in [0, 1].
+        (n, C, H, W), uint8, uint16, or float in [0, 1].
     y
         (n,) class indices.
     names
         One for each image; ``x[0]``, ``x[1]``, ... without.
+    subgroups
+        One for each image.
 
     Raises
     ------
@@ -170,131 +206,80 @@ def from_arrays(
     array = _to_numpy(x)
     if array.ndim != 4:
         raise InputError(f"x has shape {array.shape}. Give (n, C, H, W).")
-    if names is not None and len(names) != len(array):
-        raise InputError(f"{len(names)} names for {len(array)} images. Give one for each.")
+    for what, texts in (("names", names), ("subgroups", subgroups)):
+        if texts is not None and len(texts) != len(array):
+            raise InputError(f"{len(texts)} {what} for {len(array)} images. Give one for each.")
     shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
-    array = channels_first(array, shape, "x")
-    known = tuple(class_names or ())
-    labels = None if y is None else check_labels(_to_numpy(y), len(array), known, "y")
-    return _collect(
-        _rows(array, labels, names, shape, "x"),
-        [],
-        max_images=None,
-        seed=0,
-        class_names=known,
-        source="python",
-        format_="python",
-        shape=shape,
+    labels = None if y is None else _to_numpy(y)
+    dataset = Dataset(format="python", parts=(Part(name="x", rows=array, labels=labels),))
+    listing = of_dataset(dataset, shape=shape, known=tuple(class_names or ()), where="x")
+    listing = dataclasses.replace(
+        listing,
+        names=names or listing.names,
+        subgroups=None if subgroups is None else [_subgroup(text) for text in subgroups],
     )
+    return _choose(listing, [], max_images=None, seed=0, source="python", shape=shape)
+
+
+def _subgroup(text: str) -> str:
+    if not text or len(text) > MAX_TEXT:
+        raise InputError(f"Subgroup {text[:40]!r}: give 1 to {MAX_TEXT} characters.")
+    return printable(text)
 
 
 def _to_numpy(values: object) -> npt.NDArray[Any]:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
-def _file(file: Path, shape: tuple[int, int, int]) -> Callable[[], tuple[Pixels, str]]:
-    def read() -> tuple[Pixels, str]:
-        try:
-            if file.stat().st_size > MAX_FILE_BYTES:
-                raise UnusableImageError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
-            content = file.read_bytes()  # once, so that the hash is that of what was decoded
-        except OSError as error:
-            raise UnusableImageError(f"cannot be read ({error.strerror})") from error
-        return decode(content, shape), hashlib.sha256(content).hexdigest()
-
-    return read
-
-
-def _rows(
-    x: npt.NDArray[Any],
-    labels: Sequence[int] | None,
-    names: Sequence[str] | None,
-    shape: tuple[int, int, int],
-    where: str,
-) -> list[_Candidate]:
-    def reader(image: npt.NDArray[Any]) -> Callable[[], tuple[Pixels, str]]:
-        return lambda: (as_pixels(image, shape, where), hashlib.sha256(image.tobytes()).hexdigest())
-
-    return [
-        _Candidate(
-            name=names[i] if names else f"x[{i}]",
-            label=labels[i] if labels else None,
-            read=reader(image),
-        )
-        for i, image in enumerate(x)
-    ]
+def _of_folder(path: Path, shape: Shape, known: tuple[str, ...], skipped: Skipped) -> Listing:
+    files = find_files(path, skipped)
+    found = folder_labels(path, sorted(files), known, skipped)
+    return Listing(
+        format=found.format,
+        names=found.names,
+        labels=found.labels,
+        class_names=found.class_names,
+        subgroups=found.subgroups,
+        reader=lambda place: ImageFile(files[found.names[place]], shape),
+    )
 
 
-def _collect(
-    candidates: Sequence[_Candidate],
+def _choose(
+    listing: Listing,
     skipped: Skipped,
     *,
     max_images: int | None,
     seed: int,
-    class_names: tuple[str, ...],
     source: str,
-    format_: str,
-    shape: tuple[int, int, int],
+    shape: Shape,
 ) -> ImageSet:
-    """Choose by the seeded rule, read, and put back in order."""
-    available = len(candidates)
+    """Choose by the seeded rule, and put together what is known of the images chosen."""
+    available = len(listing.names)
     wanted = min(max_images or available, available)
-    if wanted * math.prod(shape) * 4 > MAX_PIXEL_BYTES:
+    if wanted * listing.held > MAX_PIXEL_BYTES:
         raise InputError(
             f"{source}: {wanted} images take more than {MAX_PIXEL_BYTES // 2**30} GiB of memory. "
             "Pass --max-images."
         )
-    read = _draw(candidates, wanted, np.random.default_rng(seed), skipped)
-    if not read:
+    drawn = draw(listing, wanted, seed=seed, skipped=skipped)
+    if not drawn:
         problem = f" First problem: {skipped[0][0]}: {skipped[0][1]}." if skipped else ""
         kinds = " ".join(sorted(EXTENSIONS))
         raise InputError(f"{source}: no readable image (known: {kinds}).{problem}")
-    chosen = [candidates[i] for i in sorted(read)]
-    labels = tuple(c.label for c in chosen if c.label is not None)
-    lines = sorted(f"{candidates[i].name}\t{digest}\n" for i, (_, digest) in read.items())
+    lines = sorted(f"{listing.names[i]}\t{image.digest}\n" for i, image in drawn.items())
+    labels, subgroups = listing.labels, listing.subgroups
     return ImageSet(
-        pixels=torch.from_numpy(np.stack([read[i][0] for i in sorted(read)])),
-        names=tuple(c.name for c in chosen),
-        labels=labels if labels else None,
-        class_names=class_names,
+        shape=shape,
+        names=tuple(listing.names[i] for i in drawn),
+        labels=None if labels is None else tuple(labels[i] for i in drawn),
+        class_names=listing.class_names,
+        subgroups=None if subgroups is None else tuple(subgroups[i] for i in drawn),
         source=source,
-        format=format_,
+        format=listing.format,
         manifest_sha256=hashlib.sha256("".join(lines).encode()).hexdigest(),
         available=available,
-        selection=_sentence(len(chosen), available, wanted, seed, bool(labels)),
+        selection=sentence(len(drawn), available, wanted, seed=seed, labeled=labels is not None),
         unreadable=tuple(sorted(skipped)),
-    )
-
-
-def _draw(
-    candidates: Sequence[_Candidate], wanted: int, rng: np.random.Generator, skipped: Skipped
-) -> dict[int, tuple[Pixels, str]]:
-    """Read one image of each class in turn until there are enough, replacing what is unreadable."""
-    groups: dict[int | None, list[int]] = defaultdict(list)
-    for i, candidate in enumerate(candidates):
-        groups[candidate.label].append(i)
-    queues = [rng.permutation(group).tolist() for group in groups.values()]
-    queues = [queues[i] for i in rng.permutation(len(queues))]
-    read: dict[int, tuple[Pixels, str]] = {}
-    while any(queues) and len(read) < wanted:
-        for queue in queues:
-            while queue and len(read) < wanted:
-                i = queue.pop()
-                try:
-                    read[i] = candidates[i].read()
-                except UnusableImageError as error:
-                    skipped.append((candidates[i].name, str(error)))
-                else:
-                    break
-    return read
-
-
-def _sentence(count: int, available: int, wanted: int, seed: int, labeled: bool) -> str:
-    if wanted == available:
-        return f"All {count} readable images of {available}, in order of name."
-    return (
-        f"{count} of {available} images, drawn at random with seed {seed}"
-        + (", one of each class in turn" if labeled else "")
-        + "; an unreadable image is replaced by the next of the draw"
-        + (" from its class." if labeled else ".")
+        digests=tuple(image.digest for image in drawn.values()),
+        readers=tuple(image.read for image in drawn.values()),
     )

@@ -1,20 +1,28 @@
-"""Find the user's model from what the user typed: a factory or a torchvision name, and weights."""
+"""Find the user's model from what the user typed: a factory, a library's name, or a file."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from auditor.errors import InputError
+from auditor.formats import Loaded
+from auditor.formats.exported import load_exported
+from auditor.formats.huggingface import load_huggingface
+from auditor.formats.library import load_timm, load_torchvision
+from auditor.formats.onnx import load_onnx
+from auditor.formats.torchscript import load_torchscript
 from auditor.models import Classifier, Size, wrap
-from auditor.results import Check
 from auditor.specs import parse_twin
 from auditor.usercode import UserCode, plain_errors, user_factory
 from auditor.weights import load_weights
+
+_TORCHSCRIPT = (".pt", ".ts", ".pth", ".torchscript")
 
 
 def load_model(
@@ -25,72 +33,51 @@ def load_model(
     std: Sequence[float] | None = None,
     input_size: Size | None = None,
     labels: str | Path | Sequence[str] | None = None,
+    output: str | None = None,
     trust_pickle: bool = False,
     name: str | None = None,
     device: str | torch.device = "cpu",
 ) -> Classifier:
-    """Load a classifier from a user's own code or from torchvision, in float32.
+    """Load a classifier from code, from a library or from a file, in float32.
 
     Parameters
     ----------
     spec
-        ``package.module:factory``, ``path/file.py:factory`` or ``torchvision:NAME``. A factory
-        takes no argument and returns a :class:`torch.nn.Module`. Nothing is ever downloaded.
+        ``package.module:factory``, ``path/file.py:factory``, ``torchvision:NAME``, ``timm:NAME``,
+        ``FILE.pt2`` (torch.export), ``FILE.pt`` or ``.ts`` (TorchScript), ``FILE.onnx``, or the
+        folder of a Hugging Face image classifier. A factory takes no argument and returns a
+        :class:`torch.nn.Module`. Nothing is ever downloaded.
     weights
-        Safetensors, or a state dict that ``torch.load(weights_only=True)`` reads.
+        Safetensors, or a state dict that ``torch.load(weights_only=True)`` reads; for a factory,
+        torchvision and timm.
     mean, std
-        Normalization in units of [0, 1] pixels, one number or one per channel; 0 and 1 if None.
+        Normalization in units of [0, 1] pixels, one number or one per channel; what the file or
+        library tells if None, else 0 and 1.
     input_size
-        ``S``, ``(H, W)`` or ``(C, H, W)`` in pixels. Without it: torchvision's own size, or the
-        network's attribute ``input_size``. The channels come from the first layer.
+        ``S``, ``(H, W)`` or ``(C, H, W)`` in pixels. Without it: what the file or library tells,
+        or the network's attribute ``input_size``. The channels come from the first layer.
     labels
         Class names in the order of the logits, or a text file with one on each line.
+    output
+        Entry of what the network returns that holds the logits: a name, or an index from 0.
     trust_pickle
-        Unpickle a weights file that is no plain state dict, which runs code that it names.
+        Load a file that could run code: pickles, and archives that are more than a network.
 
     Raises
     ------
     InputError
         If anything of this is wrong, the user's code raises, or the weights do not fit.
     """
-    code = None
-    if spec.startswith("torchvision:"):
-        format_, short = "torchvision", spec.partition(":")[2]
-        factory, size = _torchvision(short)
-        input_size = input_size or size
-    else:
-        format_, (target, _, short) = "factory", spec.rpartition(":")
-        if not target or not short.isidentifier():
-            raise InputError(
-                f"--model {spec}: not understood. Write package.module:factory, "
-                "path/file.py:factory or torchvision:NAME."
-            )
-        factory, code = user_factory(target, short)
-    network = factory()
-    if not isinstance(network, nn.Module):
-        raise InputError(
-            f"{spec}: returned {type(network).__name__}. Return the network, a torch.nn.Module."
-        )
-    if weights is not None:
-        with (code or UserCode()).active():  # a trusted pickle names the user's own classes
-            load_weights(network, Path(weights), trust_pickle=trust_pickle)
-    with plain_errors(f"{spec}: cannot be moved to device {device}"):
-        network = network.to(device=device, dtype=torch.float32)
-    remarks: tuple[Check, ...] = ()
-    if weights is None and format_ == "torchvision":
-        message = "No weights were given: this network is untrained. Pass --weights."
-        remarks = (Check(name="weights", status="note", message=message),)
-    own_size = getattr(network, "input_size", None)
-    return wrap(
-        network,
-        input_size=input_size or (own_size if isinstance(own_size, int | tuple | list) else None),
-        mean=mean,
-        std=std,
-        labels=labels,
-        name=name or (f"{short} ({Path(weights).name})" if weights else short),
-        format=format_,
-        factory=factory,
-        remarks=remarks,
+    given = {"mean": mean, "std": std, "input_size": input_size, "labels": labels}
+    return _load(
+        spec,
+        given,
+        {},
+        weights=None if weights is None else Path(weights),
+        output=output,
+        trust_pickle=trust_pickle,
+        name=name,
+        device=device,
     )
 
 
@@ -103,27 +90,104 @@ def load_twin(
 ) -> Classifier:
     """Load a twin of a classifier from ``SPEC,key=value,...``, as ``--twin`` takes it.
 
-    Input size and normalization are those of the audited classifier ``like`` unless given; see
-    :func:`auditor.specs.parse_twin` for the keys and :func:`load_model` for errors.
+    Input size and normalization are those of the audited classifier ``like`` unless given, or
+    told by the twin's own file; see :func:`auditor.specs.parse_twin` for the keys and
+    :func:`load_model` for errors.
     """
+    asked = parse_twin(spec)
+    given = {key: asked.get(key) for key in ("mean", "std", "input_size", "labels")}
     usual = {"input_size": like.input_shape, "mean": like.mean, "std": like.std}
-    return load_model(**(usual | parse_twin(spec)), trust_pickle=trust_pickle, device=device)
+    return _load(
+        asked["spec"],
+        given,
+        usual,
+        weights=asked.get("weights"),
+        output=asked.get("output"),
+        trust_pickle=trust_pickle,
+        name=asked.get("name"),
+        device=device,
+    )
 
 
-def _torchvision(name: str) -> tuple[Callable[[], nn.Module], int]:
-    from torchvision import models  # a second to import, and only this format needs it
+def _load(
+    spec: str,
+    given: dict[str, Any],
+    usual: dict[str, Any],
+    *,
+    weights: Path | None,
+    output: str | None,
+    trust_pickle: bool,
+    name: str | None,
+    device: str | torch.device,
+) -> Classifier:
+    """What the user gives comes before what the file tells, and that before what is ``usual``."""
+    loaded, code = _read(spec, weights, trust_pickle=trust_pickle)
+    network = loaded.network
+    if weights is not None:
+        with code.active():  # a trusted pickle names the user's own classes
+            load_weights(network, weights, trust_pickle=trust_pickle)
+    # An exported graph and TorchScript have their precision written into them.
+    dtype = torch.float32 if loaded.capabilities.surrogate == "eager mode" else None
+    with plain_errors(f"{spec}: cannot be moved to device {device}"):
+        network = network.to(device=device, dtype=dtype)
 
-    if name not in (known := models.list_models(module=models)):
+    def settled(key: str) -> Any:
+        values = (given.get(key), getattr(loaded, key), usual.get(key))
+        return next((value for value in values if value is not None), None)
+
+    return wrap(
+        network,
+        input_size=settled("input_size") or loaded.usual_size,
+        mean=settled("mean"),
+        std=settled("std"),
+        labels=settled("labels"),
+        name=name or (f"{loaded.name} ({weights.name})" if weights else loaded.name),
+        format=loaded.format,
+        factory=loaded.factory,
+        remarks=loaded.remarks,
+        output=output,
+        capabilities=loaded.capabilities,
+        digest=loaded.digest,
+    )
+
+
+def _read(spec: str, weights: Path | None, *, trust_pickle: bool) -> tuple[Loaded, UserCode]:
+    library, _, name = spec.partition(":")
+    if library == "torchvision":
+        return load_torchvision(name, weights=weights), UserCode()
+    if library == "timm":
+        return load_timm(name, weights=weights, trust_pickle=trust_pickle), UserCode()
+    path = Path(spec)
+    kind = "folder" if os.path.isdir(path) else path.suffix.lower()
+    if weights is not None and kind in ("folder", ".pt2", ".onnx", *_TORCHSCRIPT):
+        raise InputError(f"--weights {weights}: {spec} holds its own. Leave --weights out.")
+    if kind == "folder":
+        return load_huggingface(path, trust_pickle=trust_pickle), UserCode()
+    if kind == ".pt2":
+        return load_exported(path, trust_pickle=trust_pickle), UserCode()
+    if kind == ".onnx":
+        return load_onnx(path), UserCode()
+    if kind in _TORCHSCRIPT:
+        return load_torchscript(path, trust_pickle=trust_pickle), UserCode()
+    return _from_code(spec)
+
+
+def _from_code(spec: str) -> tuple[Loaded, UserCode]:
+    target, _, short = spec.rpartition(":")
+    if not target or not short.isidentifier():
         raise InputError(
-            f"torchvision:{name}: no classifier of that name. Known: {', '.join(known[:4])}, ... "
-            "(torchvision.models.list_models)."
+            f"--model {spec}: not understood. Write package.module:factory, path/file.py:factory, "
+            "torchvision:NAME, timm:NAME, FILE.pt2, FILE.ts, FILE.onnx or a Hugging Face folder."
         )
-
-    def factory() -> nn.Module:
-        with warnings.catch_warnings():  # two of them announce that their initialization changes
-            warnings.simplefilter("ignore", FutureWarning)
-            network: nn.Module = models.get_model(name, weights=None)
-            return network
-
-    transforms = models.get_model_weights(name).DEFAULT.transforms
-    return factory, int(transforms.keywords["crop_size"])
+    factory, code = user_factory(target, short)
+    network = factory()
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"{spec}: returned {type(network).__name__}. Return the network, a torch.nn.Module."
+        )
+    own = getattr(network, "input_size", None)
+    size = own if isinstance(own, int | tuple | list) else None
+    return (
+        Loaded(network=network, format="factory", name=short, factory=factory, usual_size=size),
+        code,
+    )

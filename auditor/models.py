@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
@@ -14,12 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from auditor.arguments import Size, class_names, input_shape_of, per_channel
+from auditor.capabilities import EAGER, Capabilities
+from auditor.control import recalibrate, reset
 from auditor.errors import InputError
+from auditor.outputs import PLAIN, Output, find_scale, pick, remark
 from auditor.results import Check, ModelIdentity
 from auditor.usercode import plain_errors
 
-Size = int | Sequence[int]
-CALIBRATION_BATCH = 16
+__all__ = ["Classifier", "Size", "from_network", "wrap"]
 
 
 class Classifier(nn.Module):
@@ -39,9 +42,15 @@ class Classifier(nn.Module):
     labels
         Class names in the order of the logits, if known.
     name, format
-        For people; ``format`` is ``factory``, ``torchvision`` or ``python``.
+        For people; ``format`` is ``python`` or that of the file, as in docs/formats.md.
     factory
         Makes the same architecture anew, with weights of its own; ``None`` if unknown.
+    capabilities
+        What the format can do beyond logits.
+    output
+        How logits are found in what the network returns.
+    digest
+        SHA-256 of the file, where that is the model; else ``None``, and the weights are hashed.
     remarks
         What the loader assumed, for the preflight to report.
     """
@@ -61,11 +70,13 @@ class Classifier(nn.Module):
         format: str = "python",  # noqa: A002  # the name of the field in ModelIdentity
         factory: Callable[[], nn.Module] | None = None,
         remarks: tuple[Check, ...] = (),
+        capabilities: Capabilities = EAGER,
+        output: Output = PLAIN,
+        digest: str | None = None,
     ) -> None:
         super().__init__()
-        # Channels-last convolutions are never slower here: gradients take 0.7 to 0.8 of the time on
-        # EfficientNet-Lite0 and on a small CNN, 0.9 on ResNet-18 (two CPU cores).
-        self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.network = network.requires_grad_(False)
+        self.capabilities, self.output, self.digest = capabilities, output, digest
         self.mean, self.std, self.input_shape = mean, std, input_shape
         self.labels, self.name, self.format = labels, name, format
         self.factory, self.remarks = factory, remarks
@@ -81,11 +92,30 @@ class Classifier(nn.Module):
         Images of another height or width than ``input_shape`` are resized here (bilinear with
         antialiasing), so that a twin is explained in the audited model's pixel space.
         """
+        return self.output.logits(self.scores(x))
+
+    def scores(self, x: Tensor) -> Tensor:
+        """What the network says of images, before :class:`auditor.outputs.Output` reads it.
+
+        Raises
+        ------
+        InputError
+            If the network returns several tensors and none was chosen.
+        """
         size = self.input_shape[1:]
         if x.shape[-2:] != size:
             x = F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
-        logits: Tensor = self.network((x - self._mean) / self._std)
-        return logits
+        x = (x - self._mean) / self._std
+        fewest, most = self.capabilities.batches
+        if fewest == 1 and (most is None or len(x) <= most):
+            return pick(self.network(x), self.output.key, name=self.name)
+        parts = []
+        for part in torch.split(x, most or len(x)):
+            padding = part[-1:].expand(max(0, fewest - len(part)), -1, -1, -1)
+            returned = self.network(torch.cat([part, padding]))
+            scores = pick(returned, self.output.key, name=self.name)
+            parts.append(scores[: len(part)])
+        return torch.cat(parts)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: an audited model never drops units or updates statistics."""
@@ -104,7 +134,9 @@ class Classifier(nn.Module):
             return int(self(black).shape[-1])
 
     def sha256(self) -> str:
-        """Hash of the network's state dict: sorted names, dtypes, shapes and bytes."""
+        """Hash of the model's file, else of the state dict: names, dtypes, shapes and bytes."""
+        if self.digest is not None:
+            return self.digest
         digest = hashlib.sha256()
         for name, value in sorted(self.network.state_dict().items()):
             if isinstance(value, Tensor):
@@ -120,7 +152,7 @@ class Classifier(nn.Module):
         return ModelIdentity(
             name=self.name,
             format=self.format,
-            architecture=type(self.network).__name__,
+            architecture=getattr(self.network, "architecture", type(self.network).__name__),
             sha256=self.sha256(),
             parameters=sum(p.numel() for p in self.network.parameters()),
             classes=self.classes,
@@ -149,27 +181,49 @@ class Classifier(nn.Module):
         Raises
         ------
         InputError
-            If the network cannot be copied, or there are too few images.
+            If the format or the network cannot, or there are too few images.
 
         References
         ----------
         Adebayo et al. 2018, *Sanity Checks for Saliency Maps*, section 3.1 (all layers at once).
         """
+        if not self.capabilities.reinitialization.able:
+            raise InputError(f"{self.name}: {self.capabilities.reinitialization.reason}")
         with plain_errors(f"{self.name}: its network cannot be copied for the control"):
             control = copy.deepcopy(self)
         control.__dict__.pop("classes", None)
         control.name, control.factory = f"{self.name} (re-initialized)", None
+        control.digest = None
         cuda = sorted({p.device.index or 0 for p in control.parameters() if p.is_cuda})
         with torch.random.fork_rng(devices=cuda), torch.no_grad():
             torch.manual_seed(seed)
-            drawn = _reset(control.network)
+            drawn = reset(control.network)
         control.network.requires_grad_(False)
         total = len(list(control.network.parameters()))
         note = f"{drawn} of {total} parameter tensors have no reset of their own: drawn at random."
         remark = Check(name="re-initialization", status="note", message=note)
         control.remarks = (remark,) if drawn else ()
-        _recalibrate(control, calibration)
+        recalibrate(control, calibration, name=self.name)
         return control
+
+    def with_label(self, label: int) -> Classifier:
+        """The same model, asked of one of its independent labels only: no (0) or yes (1).
+
+        Raises
+        ------
+        InputError
+            If there is no such label, or the labels are not independent.
+        """
+        if self.output.scale != "sigmoid" or self.classes == 2:
+            raise InputError(f"{self.name}: its labels are not independent of each other.")
+        if not 0 <= label < self.classes:
+            raise InputError(f"{self.name}: no label {label}. It has 0 to {self.classes - 1}.")
+        asked = copy.copy(self)
+        asked.__dict__.pop("classes", None)
+        asked.output = dataclasses.replace(self.output, label=label)
+        word = self.labels[label] if self.labels else f"label {label}"
+        asked.labels = (f"not {word}", word)
+        return asked
 
 
 def from_network(
@@ -180,6 +234,7 @@ def from_network(
     std: Sequence[float] | None = None,
     labels: Sequence[str] | None = None,
     name: str = "model",
+    output: str | None = None,
 ) -> Classifier:
     """Wrap a network that is already in memory; a deep copy, so that yours stays as it is.
 
@@ -193,7 +248,15 @@ def from_network(
     """
     with plain_errors(f"{name}: the network cannot be copied"):
         network = copy.deepcopy(network)
-    return wrap(network, input_size=input_shape, mean=mean, std=std, labels=labels, name=name)
+    return wrap(
+        network,
+        input_size=input_shape,
+        mean=mean,
+        std=std,
+        labels=labels,
+        name=name,
+        output=output,
+    )
 
 
 def wrap(
@@ -207,6 +270,9 @@ def wrap(
     format: str = "python",  # noqa: A002  # the name of the field in ModelIdentity
     factory: Callable[[], nn.Module] | None = None,
     remarks: tuple[Check, ...] = (),
+    output: str | None = None,
+    capabilities: Capabilities = EAGER,
+    digest: str | None = None,
 ) -> Classifier:
     """Check a user's arguments against the network and build the classifier around it, in place.
 
@@ -214,102 +280,63 @@ def wrap(
     """
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in network.parameters()):
         raise InputError(f"{name}: has lazy layers without a size. Run it once in the factory.")
-    shape = _input_shape(network, input_size, name)
+    shape = input_shape_of(network, input_size, name)
     if mean is None or std is None:
         assumed = " and ".join(
             text for text, value in (("mean 0", mean), ("std 1", std)) if value is None
         )
         message = f"Not given, so {assumed} is assumed: pass --mean and --std as in training."
         remarks = (*remarks, Check(name="normalization", status="note", message=message))
-    return Classifier(
+    classifier = Classifier(
         network,
-        mean=_per_channel("mean", mean if mean is not None else (0.0,), shape[0]),
-        std=_per_channel("std", std if std is not None else (1.0,), shape[0]),
+        mean=per_channel("mean", mean if mean is not None else (0.0,), shape[0]),
+        std=per_channel("std", std if std is not None else (1.0,), shape[0]),
         input_shape=shape,
-        labels=_labels(labels),
+        labels=class_names(labels),
         name=name,
         format=format,
         factory=factory,
         remarks=remarks,
+        capabilities=capabilities,
+        output=Output(key=output),
+        digest=digest,
     )
+    _try_out(classifier)
+    return classifier
 
 
-def _input_shape(network: nn.Module, size: Size | None, name: str) -> tuple[int, int, int]:
-    numbers = tuple(size or ()) if isinstance(size, Sequence | None) else (size,)
-    if not numbers:
-        raise InputError(f"{name}: unknown input size. Pass --input-size, for example 224.")
-    if len(numbers) > 3 or not all(isinstance(n, int) and n >= 1 for n in numbers):
-        raise InputError(f"{name}: input size {size!r} is not S, (H, W) or (C, H, W) in pixels.")
-    if len(numbers) == 3:
-        return numbers[0], numbers[1], numbers[2]
-    height, width = numbers[0], numbers[-1]
-    layers = (nn.Conv2d, nn.Linear)
-    first = next((module for module in network.modules() if isinstance(module, layers)), None)
-    if isinstance(first, nn.Conv2d):
-        return first.in_channels, height, width
-    if isinstance(first, nn.Linear) and first.in_features in (height * width, 3 * height * width):
-        return first.in_features // (height * width), height, width
-    raise InputError(
-        f"{name}: the first layer does not tell the channels. Pass --input-size "
-        f"3x{height}x{width} (or 1x{height}x{width})."
-    )
+def _try_out(classifier: Classifier) -> None:
+    """Run the network on a black image, to find its fastest layout and what its output is.
+
+    A network that rejects the image is left as it is: the preflight says so.
+    """
+    black = classifier._mean.new_zeros((1, *classifier.input_shape))
+
+    def scores(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return classifier.scores(x)
+
+    if classifier.capabilities.surrogate == "eager mode":
+        # Channels-last convolutions are never slower here: gradients take 0.7 to 0.8 of the time on
+        # EfficientNet-Lite0 and on a small CNN, 0.9 on ResNet-18 (two CPU cores). But a network
+        # that calls x.view(B, -1) cannot take them.
+        classifier.network.to(memory_format=torch.channels_last)
+        if not _runs(scores, black):
+            classifier.network.to(memory_format=torch.contiguous_format)
+    if _runs(scores, black):
+        scale = find_scale(scores, black)
+        classifier.output = dataclasses.replace(classifier.output, scale=scale)
+        message = remark(classifier.output, classifier.classes)
+        if message:
+            note = Check(name="output scale", status="note", message=message)
+            classifier.remarks = (*classifier.remarks, note)
 
 
-def _per_channel(what: str, values: Sequence[float], channels: int) -> tuple[float, ...]:
-    numbers = tuple(float(v) for v in values)
-    if len(numbers) == 1:
-        numbers *= channels
-    if len(numbers) != channels:
-        raise InputError(f"--{what} has {len(numbers)} numbers. Give 1 or {channels} (channels).")
-    if not all(map(math.isfinite, numbers)) or (what == "std" and min(numbers) <= 0):
-        rule = "positive" if what == "std" else "finite"
-        raise InputError(f"--{what} {numbers} must be {rule}, in units of pixels in [0, 1].")
-    return numbers
-
-
-def _labels(labels: str | Path | Sequence[str] | None) -> tuple[str, ...] | None:
-    if labels is None:
-        return None
-    if isinstance(labels, str | Path):
-        with plain_errors(f"--labels {labels}: cannot be read as UTF-8 text"):
-            labels = Path(labels).read_text(encoding="utf-8-sig").splitlines()
-    names = tuple(str(label).strip() for label in labels)
-    if not names or not all(names):
-        raise InputError("--labels: empty, or has an empty line. Give one class name on each line.")
-    return names
-
-
-def _reset(network: nn.Module) -> int:
-    """Re-initialize in place; returns how many parameter tensors had to be drawn."""
-    done: set[int] = set()
-    for module in network.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
-            done |= {id(p) for p in module.parameters(recurse=False)}
-    left = [p for p in network.parameters() if id(p) not in done]
-    for parameter in left:
-        size = parameter.square().mean().sqrt()
-        parameter.normal_().mul_(size)
-    return len(left)
-
-
-def _recalibrate(classifier: Classifier, images: Tensor) -> None:
-    """Take batch normalization's running statistics from ``images``, in place."""
-    kind = nn.modules.batchnorm._BatchNorm
-    norms = [m for m in classifier.modules() if isinstance(m, kind) and m.track_running_stats]
-    if not norms:
-        return
-    if len(images) < 2:
-        raise InputError(f"{classifier.name}: batch normalization needs at least 2 images.")
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches, not a moving average
-        norm.train()
-    with torch.no_grad():
-        for batch in images.tensor_split(math.ceil(len(images) / CALIBRATION_BATCH)):
-            classifier(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+def _runs(scores: Callable[[Tensor], Tensor], x: Tensor) -> bool:
+    try:
+        scores(x)
+    except InputError:  # ours: several outputs and none was chosen
+        raise
+    except Exception:  # whatever a user's forward raises
+        return False
+    return True

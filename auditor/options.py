@@ -28,7 +28,8 @@ def input_options(command: Command) -> Command:
             "--model",
             required=True,
             metavar="SPEC",
-            help="package.module:factory, path/file.py:factory, or torchvision:NAME.",
+            help="package.module:factory, path/file.py:factory, torchvision:NAME, timm:NAME, "
+            "a file (.pt2, .ts, .onnx), or a Hugging Face folder.",
         ),
         click.option("--weights", type=Path, metavar="FILE", help="Safetensors, or a state dict."),
         click.option(
@@ -36,8 +37,8 @@ def input_options(command: Command) -> Command:
             type=Path,
             required=True,
             metavar="PATH",
-            help="Folder (ImageFolder layout, or flat with an optional labels.csv), or "
-            ".npz with x and optional y.",
+            help="Folder (class folders, or flat with an optional labels.csv or .json), or "
+            ".npz, .npy, IDX or CIFAR files.",
         ),
         click.option(
             "--mean", metavar="A,B,C", help="The model's normalization; fractions are fine."
@@ -45,8 +46,9 @@ def input_options(command: Command) -> Command:
         click.option("--std", metavar="A,B,C", help="The same; both in units of [0, 1] pixels."),
         click.option("--input-size", metavar="SIZE", help="224, 224x224 or 3x224x224."),
         click.option("--labels", type=Path, metavar="FILE", help="Class names, one on each line."),
+        click.option("--output", metavar="KEY", help="Which of several outputs holds the logits."),
         click.option(
-            "--trust-pickle", is_flag=True, help="Allow weights that run code when loaded."
+            "--trust-pickle", is_flag=True, help="Allow files that could run code when loaded."
         ),
         click.option(
             "--max-images", type=int, metavar="N", help="Choose N images by a seeded rule."
@@ -85,6 +87,7 @@ def load_input(
     std: str | None,
     input_size: str | None,
     labels: Path | None,
+    output: str | None,
     trust_pickle: bool,
     max_images: int | None,
     seed: int | None,
@@ -104,6 +107,7 @@ def load_input(
         std=parse_floats(std) if std is not None else None,
         input_size=parse_size(input_size) if input_size is not None else None,
         labels=labels,
+        output=output,
         trust_pickle=trust_pickle,
         device=device,
     )

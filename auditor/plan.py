@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,10 @@ class Plan:
     """A checked audit that has not started: nothing was measured or written.
 
     ``estimate`` is what it will cost; :func:`auditor.engine.execute` starts it. ``checks`` holds
-    the preflight of the audited model and of each twin, ``control`` the re-initialized model,
-    ``notes`` what the user should know of the audit as a whole.
+    the preflight of the audited model and of each twin, ``control`` the re-initialized model if the
+    format has one, ``target`` the class that is explained (``predicted``, ``label`` or an index),
+    ``not_applicable`` the probes that this model cannot have and why, ``notes`` what the user
+    should know of the audit as a whole.
     """
 
     classifier: Classifier
@@ -48,7 +50,9 @@ class Plan:
     effort: str
     settings: Settings
     origins: tuple[Setting, ...]
-    control: Classifier
+    control: Classifier | None
+    target: str
+    not_applicable: Mapping[str, str]
     checks: tuple[tuple[Check, ...], ...]
     batch: int
     device: str
@@ -65,6 +69,7 @@ def make_plan(
     effort: str = "standard",
     device: str = "cpu",
     batch: int | None = None,
+    target: str | int = "predicted",
     origin: str = "python",
     **given: Any,
 ) -> Plan:
@@ -90,16 +95,23 @@ def make_plan(
             f"Two twins have the name {doubled[0]!r}. Name them: --twin SPEC,name=NAME."
         )
     check_size(classifier, images)
-    sample = images.pixels[:4]
+    sample = images.batch(range(len(images.names))[:4])
     checks = [run_preflight(member, sample.to(device)) for member in (classifier, *twins)]
     check_labels(classifier, images)
+    _check_target(target, classifier, images)
     for twin in twins:
         if twin.classes != classifier.classes:
             raise InputError(
                 f"{twin.name}: {twin.classes} classes, the audited model has {classifier.classes}. "
                 "A twin must tell the same classes apart."
             )
-    batch = batch or usual_batch(classifier.input_shape)
+    if isinstance(target, int) and classifier.output.scale == "sigmoid" and classifier.classes > 2:
+        # Independent labels: the one that is asked for is present in an image or not.
+        classifier, *twins = (member.with_label(target) for member in (classifier, *twins))
+        images, target = _one_label(images, target, classifier), "predicted"
+    fewest = classifier.capabilities.batches[0]
+    batch = batch or max(fewest, usual_batch(classifier.input_shape))
+    omitted = _not_applicable(classifier)
     models = [
         Evaluator(model=member, batch=batch, device=device) for member in (classifier, *twins)
     ]
@@ -109,12 +121,18 @@ def make_plan(
         images=len(images.names),
         models=models,
         classes=classifier.classes,
+        leave_out=tuple(omitted),
     )
-    control = classifier.reinitialized(
-        # Not the user's own seed: the control would be the network that training began with.
-        seed=mix(settings.seed, CONTROL),
-        calibration=images.pixels[:64].to(device),
-    )
+    control = None
+    if "control" not in omitted:
+        control = classifier.reinitialized(
+            # Not the user's own seed: the control would be the network that training began with.
+            seed=mix(settings.seed, CONTROL),
+            calibration=images.batch(range(len(images.names))[:64]).to(device),
+        )
+    chosen = [Setting(name="target", value=str(target), origin=origin)]
+    if classifier.output.key is not None:
+        chosen.append(Setting(name="output", value=classifier.output.key, origin=origin))
     return Plan(
         classifier=classifier,
         twins=tuple(twins),
@@ -122,9 +140,11 @@ def make_plan(
         profile=profile,
         effort=effort,
         settings=settings,
-        origins=(Setting(name="profile", value=profile.name, origin=origin), *origins),
+        origins=(Setting(name="profile", value=profile.name, origin=origin), *chosen, *origins),
         control=control,
-        notes=_notes(images, control),
+        target=str(target),
+        not_applicable=omitted,
+        notes=_notes(images, control, omitted),
         checks=tuple(checks),
         batch=batch,
         device=device,
@@ -139,8 +159,8 @@ def usual_batch(shape: tuple[int, int, int]) -> int:
 
 def check_size(classifier: Classifier, images: ImageSet) -> None:
     """Refuse images that are not of the model's size."""
-    if images.pixels.shape[1:] != classifier.input_shape:
-        sizes = (tuple(images.pixels.shape[1:]), classifier.input_shape)
+    if images.shape != classifier.input_shape:
+        sizes = (images.shape, classifier.input_shape)
         found, needed = ("×".join(map(str, size)) for size in sizes)
         raise InputError(
             f"Images are {found}, {classifier.name} takes {needed}. Load them with load_images, "
@@ -164,8 +184,40 @@ def check_labels(classifier: Classifier, images: ImageSet) -> None:
         )
 
 
-def _notes(images: ImageSet, control: Classifier) -> tuple[str, ...]:
-    notes = [check.message for check in control.remarks]
+def _check_target(target: str | int, classifier: Classifier, images: ImageSet) -> None:
+    if isinstance(target, int):
+        if not 0 <= target < classifier.classes:
+            raise InputError(
+                f"--target {target}: {classifier.name} has classes 0 to {classifier.classes - 1}."
+            )
+    elif target not in ("predicted", "label"):
+        raise InputError(f"--target {target}: not understood. Write predicted, label or an index.")
+    elif target == "label" and images.labels is None:
+        raise InputError(f"--target label: {images.source} has no labels. Use --target predicted.")
+
+
+def _one_label(images: ImageSet, label: int, classifier: Classifier) -> ImageSet:
+    if images.labels is None:
+        return images
+    present = tuple(int(given == label) for given in images.labels)
+    return dataclasses.replace(images, labels=present, class_names=classifier.labels or ())
+
+
+def _not_applicable(classifier: Classifier) -> dict[str, str]:
+    """Probes that this model cannot have, each with the reason."""
+    omitted = {}
+    if not classifier.capabilities.reinitialization.able:
+        omitted["control"] = classifier.capabilities.reinitialization.reason
+    if classifier.output.scale == "sigmoid" and classifier.classes > 2:
+        omitted["curvature"] = "Independent labels have no cross-entropy in common."
+    return omitted
+
+
+def _notes(
+    images: ImageSet, control: Classifier | None, omitted: Mapping[str, str]
+) -> tuple[str, ...]:
+    notes = [check.message for check in control.remarks] if control is not None else []
+    notes += [f"Not applicable to this model: {probe}. {why}" for probe, why in omitted.items()]
     if len(images.names) < 2 * FEWEST_IMAGES:
         notes.append(
             f"A verdict needs {FEWEST_IMAGES} images in each half; with {len(images.names)} in all "
@@ -181,7 +233,9 @@ def request(plan: Plan) -> dict[str, Any]:
         **_member("model", plan.classifier),
         "images": plan.images.manifest_sha256,
         "labels": plan.images.labels,
+        "subgroups": plan.images.subgroups,
         "profile": f"{plan.profile.name} {plan.profile.sha256}",
+        "target": plan.target,
         "effort": plan.effort,
     }
     for twin in plan.twins:
@@ -195,6 +249,7 @@ def _member(what: str, model: Classifier) -> dict[str, Any]:
         f"{what}: mean": model.mean,
         f"{what}: std": model.std,
         f"{what}: input size": model.input_shape,
+        f"{what}: output": dataclasses.astuple(model.output),
     }
 
 
@@ -208,4 +263,18 @@ def environment(*, device: str, batch: int) -> dict[str, str]:
         "device": device,
         "threads": str(torch.get_num_threads()),
         "batch": str(batch),
+    }
+
+
+def forecast(plan: Plan) -> dict[str, Any]:
+    """What an audit will cost and what its user should know first, as the terminal shows it."""
+    return {
+        "evaluations": {c.probe: c.gradients + c.forwards for c in plan.estimate.costs},
+        "minutes": plan.estimate.seconds / 60,
+        "memory_mib": plan.estimate.memory_mib,
+        "images": len(plan.images.names),
+        "notes": [
+            *plan.notes,
+            *(c.message for checks in plan.checks for c in checks if c.status == "note"),
+        ],
     }

@@ -41,13 +41,12 @@ def run_preflight(classifier: Classifier, x: Tensor) -> tuple[Check, ...]:
         are not finite, images rejected, output that is not (B, classes) logits, changes between
         two calls or depends on the rest of the batch, or no gradient.
     """
-    name = classifier.name
     checks = [*classifier.remarks, _pixels(classifier, x), _weights(classifier)]
     logits = _logits(classifier, x)
     checks += [
         _labels(classifier, logits.shape[1]),
         _repeatable(classifier, x, logits),
-        _not_probabilities(name, logits),
+        _not_probabilities(classifier, logits),
         _batch_independent(classifier, x, logits),
         _gradient(classifier, x),
         _second_derivatives(classifier, x[:1]),  # costs ten gradients and more
@@ -88,6 +87,8 @@ def _run(classifier: Classifier, x: Tensor) -> Tensor:
     try:
         logits: Tensor = classifier(x)
         return logits
+    except InputError:
+        raise
     except Exception as error:  # a user's forward may raise anything
         shape = "×".join(map(str, classifier.input_shape))
         raise InputError(
@@ -98,19 +99,23 @@ def _run(classifier: Classifier, x: Tensor) -> Tensor:
 
 def _logits(classifier: Classifier, x: Tensor) -> Tensor:
     with torch.no_grad():
-        output: object = _run(classifier, x)
+        logits = _run(classifier, x)
+        scores = classifier.scores(x)
     name = classifier.name
-    if not isinstance(output, Tensor):
-        kind = type(output).__name__
-        raise InputError(f"{name}: the output is a {kind}. Return the tensor of logits alone.")
-    logits = output
     if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         raise InputError(
             f"{name}: the output has shape {tuple(logits.shape)} for {len(x)} image(s). "
             "Return logits (batch, classes) with at least 2 classes."
         )
-    if not logits.is_floating_point() or not logits.isfinite().all():
+    if not scores.is_floating_point():
+        raise InputError(f"{name}: returns whole numbers. Return logits: leave argmax out.")
+    if not logits.isfinite().all():
         raise InputError(f"{name}: logits are not finite. Check --mean, --std and weights.")
+    if classifier.output.scale != "logits" and not ((scores >= 0) & (scores <= 1)).all():
+        raise InputError(
+            f"{name}: its outputs looked like probabilities but span [{scores.min():.3g}, "
+            f"{scores.max():.3g}] on these images. Return logits: leave the last function out."
+        )
     return logits
 
 
@@ -135,7 +140,12 @@ def _repeatable(classifier: Classifier, x: Tensor, logits: Tensor) -> Check:
     return _ok("same output twice", f"Two calls differ by {change:.1e} of the largest logit.")
 
 
-def _not_probabilities(name: str, logits: Tensor) -> Check:
+def _not_probabilities(classifier: Classifier, logits: Tensor) -> Check:
+    name = classifier.name
+    if classifier.output.scale != "logits":
+        message = f"Logits are recovered from the probabilities of a {classifier.output.scale}."
+        return _ok("logits", message)
+
     def sums_to_one(p: Tensor) -> bool:
         return bool(((p.sum(1) - 1).abs() <= PROBABILITY_TOLERANCE).all())
 

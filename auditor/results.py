@@ -86,6 +86,24 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SubgroupEstimate:
+    """A headline measurement over the images of one subgroup.
+
+    ``images`` is the size of the subgroup, ``estimate.n`` the number of them that count; the
+    other fields are those of :class:`Measurement`.
+    """
+
+    subgroup: str
+    images: int
+    probe: str
+    metric: str
+    sigma: float | None
+    epsilon: float | None
+    attack: str | None
+    estimate: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """One line of the preflight: ``status`` is ``ok``, ``note`` or ``failed``."""
 
@@ -120,7 +138,8 @@ class ImageIdentity:
 
     ``screen`` and ``confirm`` are indices into ``names``; an image in neither half is counted in
     ``misclassified``. ``unreadable`` holds (file, reason). ``predicted`` and ``labels`` are class
-    indices; ``class_balance`` counts the audited images by class name.
+    indices; ``class_balance`` counts the audited images by class name. ``subgroups`` holds the
+    subgroup of each image, ``None`` where there are none.
     """
 
     source: str
@@ -137,6 +156,7 @@ class ImageIdentity:
     unreadable: tuple[tuple[str, str], ...]
     screen: tuple[int, ...]
     confirm: tuple[int, ...]
+    subgroups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +298,7 @@ class Cost:
 class AuditResult:
     """A finished audit.
 
+    ``not_applicable`` holds the probes that this model cannot have, each with the reason.
     ``gallery`` holds the pictures of the most-moved images (from ``maps.npz``, not in the JSON):
     ``index`` (g,), ``image``, ``perturbed_plain``, ``perturbed_smooth`` (g, C, H, W) in [0, 1];
     ``plain_before``, ``plain_after``, ``smooth_before``, ``smooth_after`` (g, H, W) magnitudes,
@@ -306,6 +327,8 @@ class AuditResult:
     notes: tuple[str, ...]
     command: str
     timings: Mapping[str, float]
+    subgroups: tuple[SubgroupEstimate, ...] = ()
+    not_applicable: Mapping[str, str] = field(default_factory=dict)
     gallery: Mapping[str, npt.NDArray[np.float32]] = field(
         default_factory=dict, compare=False, repr=False
     )

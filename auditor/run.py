@@ -102,8 +102,10 @@ class Run:
         """Run all tasks and decide."""
         plan, settings = self.plan, self.plan.settings
         clean = self.task("clean", lambda: _clean(plan, self.meter))
+        counts = clean["targets"] == clean["predicted"]
         if plan.images.labels is not None:
-            self.correct = (clean["targets"] == np.array(plan.images.labels)).astype(float)
+            counts &= clean["predicted"] == np.array(plan.images.labels)
+        self.correct = counts.astype(float)
         self.halves = _halves(self.correct, seed=settings.seed)
         bench = self._bench(clean)
         done = self._sigmas(bench)
@@ -130,6 +132,7 @@ class Run:
             std=plan.classifier.std,
             seed=settings.seed,
             input_shape=plan.classifier.input_shape,
+            not_applicable=plan.not_applicable,
         )
         found = collect(records)
         recommendation = decide(measurements=found)
@@ -155,6 +158,7 @@ class Run:
             classifier=plan.classifier,
             twins=plan.twins,
             control=plan.control,
+            not_applicable=plan.not_applicable,
             images=plan.images,
             targets=torch.from_numpy(clean["targets"]),
             usable=torch.from_numpy(self.correct > 0),
@@ -254,20 +258,28 @@ class Run:
 
 
 def _clean(plan: Plan, meter: Meter) -> Arrays:
-    """Predictions of the audited model, and whether each twin agrees."""
+    """Predicted and explained classes of the audited model, and whether each twin agrees."""
 
     def predict(model: Classifier, probe: str) -> torch.Tensor:
         evaluator = Evaluator(
             model=model, batch=plan.batch, device=plan.device, probe=probe, meter=meter
         )
-        return evaluator.logits(plan.images.pixels).argmax(dim=1)
+        count = len(plan.images.names)
+        starts = range(0, count, plan.batch)
+        batches = (range(count)[start : start + plan.batch] for start in starts)
+        return torch.cat([evaluator.logits(plan.images.batch(b)).argmax(dim=1) for b in batches])
 
-    targets = predict(plan.classifier, "smoothing")
+    predicted = predict(plan.classifier, "smoothing")
+    targets = predicted
+    if plan.target == "label":
+        targets = torch.tensor(plan.images.labels)
+    elif plan.target != "predicted":
+        targets = torch.full_like(predicted, int(plan.target))
     agreement = {
-        f"agreement {index}": (predict(twin, "twin") == targets).double().numpy()
+        f"agreement {index}": (predict(twin, "twin") == predicted).double().numpy()
         for index, twin in enumerate(plan.twins)
     }
-    return {"targets": targets.numpy(), **agreement}
+    return {"predicted": predicted.numpy(), "targets": targets.numpy(), **agreement}
 
 
 def _halves(correct: Values, *, seed: int) -> tuple[Rows, Rows]:

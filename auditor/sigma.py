@@ -7,7 +7,7 @@ other half, and an attack it rests on must not change when its budget is doubled
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from auditor import gates as gating
 from auditor.criteria import judge
@@ -32,6 +32,7 @@ def recommend(
     convergence: Convergence | None = None,
     seed: int,
     input_shape: Sequence[int],
+    not_applicable: Mapping[str, str] | None = None,
 ) -> Recommendation:
     """Recommend a σ, or say that none will do or that the data cannot tell.
 
@@ -58,6 +59,8 @@ def recommend(
         Seed of every bootstrap.
     input_shape
         (C, H, W).
+    not_applicable
+        Probes that the model cannot have, with the reasons; a gate that needs one stays open.
 
     Raises
     ------
@@ -74,6 +77,7 @@ def recommend(
         width=input_shape[-1],
         chance=chance,
         seed=seed,
+        not_applicable=not_applicable or {},
     )
     checked = {} if convergence is None else convergence
     contenders = [

@@ -53,11 +53,29 @@ def parse_size(text: str) -> tuple[int, ...]:
     return size
 
 
+def parse_target(text: str) -> str | int:
+    """The class to explain: ``predicted``, ``label``, or an index from 0.
+
+    >>> parse_target("7")
+    7
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text)
+    if text not in ("predicted", "label"):
+        raise InputError(f"--target {text}: not understood. Write predicted, label or an index.")
+    return text
+
+
 def parse_twin(spec: str) -> dict[str, Any]:
     """Split ``SPEC,key=value,...`` of ``--twin`` into the arguments of ``load_model``.
 
-    Keys are ``weights``, ``mean``, ``std``, ``input-size``, ``labels`` and ``name``. A part
-    without ``=`` continues the value before it.
+    Keys are ``weights``, ``mean``, ``std``, ``input-size``, ``labels``, ``output`` and ``name``.
+    A part without ``=`` continues the value before it.
 
     >>> parse_twin("net.py:make,weights=b.safetensors,mean=0.4,0.5,0.6,input-size=240")["mean"]
     (0.4, 0.5, 0.6)
@@ -93,5 +111,6 @@ _READERS: dict[str, Any] = {
     "std": parse_floats,
     "input_size": parse_size,
     "labels": Path,
+    "output": str,
     "name": str,
 }

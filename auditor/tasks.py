@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,13 +35,15 @@ GALLERY = 4
 class Bench:
     """All that the tasks of one audit share.
 
-    ``targets`` (n,) are the model's predictions, ``usable`` (n,) is false where a label says that
-    the prediction is wrong: such images are explained but not attacked.
+    ``targets`` (n,) are the explained classes, ``usable`` (n,) is false where the model predicts
+    another class, or the label another one: such images are explained but not attacked. Probes
+    named in ``not_applicable`` are left out; without a ``control`` it is one of them.
     """
 
     classifier: Classifier
     twins: tuple[Classifier, ...]
-    control: Classifier
+    control: Classifier | None
+    not_applicable: Collection[str]
     images: ImageSet
     targets: Tensor
     usable: Tensor
@@ -62,10 +64,9 @@ class Bench:
 
     def subject(self, rows: Sequence[int]) -> Subject:
         """Some of the images, by index."""
-        index = torch.tensor(list(rows))
         return Subject(
-            x=self.images.pixels[index],
-            target=self.targets[index],
+            x=self.images.batch(rows),
+            target=self.targets[list(rows)],
             images=tuple(rows),
             k=self.settings.k,
             seed=self.settings.seed,
@@ -104,12 +105,14 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
         records |= twin_probe(
             plain, maps.shown, twin_plain, other, sigma=sigma, k=s.k, name=twin.name
         )
-    other = _shown(bench.evaluator("control", bench.control), subject, sigma, samples)
-    records |= control_probe(maps, other, sigma=sigma, k=s.k)
+    if bench.control is not None:
+        other = _shown(bench.evaluator("control", bench.control), subject, sigma, samples)
+        records |= control_probe(maps, other, sigma=sigma, k=s.k)
     usable = bench.usable[list(rows)]
     arrays: Arrays = {}
     if usable.any():
         attacked = bench.subject([row for row, ok in zip(rows, usable.tolist(), strict=True) if ok])
+        aimed = s.smooth_epsilons if sigma == 0 or s.smooth_objectives else ()
         found, deltas = attack_drift(
             bench.evaluator("attack"),
             attacked,
@@ -118,7 +121,8 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
             epsilons=s.smooth_epsilons if sigma else s.epsilons,
             budget=bench.budget(sigma),
             transfer=transfer,
-            wanted=_wanted(bench, attacked, sigma) if sigma == 0 or s.smooth_objectives else None,
+            wanted=_wanted(bench, attacked, sigma) if aimed else None,
+            aimed=aimed,
         )
         records |= _spread(found, usable)
         tried = sorted(deltas)
@@ -126,7 +130,7 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
         wanted = {e for at in s.smooth_epsilons for e in tried[: tried.index(at) + 1][-2:]}
         for epsilon in sorted(wanted):
             arrays[f"delta|{epsilon}"] = deltas[epsilon].numpy()
-        if sigma == 0:
+        if sigma == 0 and "curvature" not in bench.not_applicable:
             bent = curvature(
                 bench.evaluator("curvature"), attacked, deltas, max_classes=s.hessian_classes
             )

@@ -89,6 +89,9 @@ def _confirm(chosen: Contender, count: int, evidence: Evidence) -> Decision:
     if lost or any(gate.passed is False for gate in gates):
         verdict = "no_sigma"
         first = f"{label} is the best on the screening half, but fails on the confirmation half."
+    elif any(gate.passed is None for gate in gates):
+        verdict = "inconclusive"
+        first = f"{label} is the best on the screening half, but a gate could not be evaluated."
     elif all(judged.status == "pass" for judged in chosen.criteria):
         verdict = "recommended"
         first = (

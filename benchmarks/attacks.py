@@ -327,6 +327,7 @@ def standard_suite(bench: Bench, sigma: float) -> list[Row]:
             epsilons=(8.0,),
             budget=budget,
             wanted=wanted,
+            aimed=(8.0,),
         )
         moved = bench.maps(bench.x + found["strongest"][8.0], sigma=sigma, stream=FRESH)
         return overlap(moved, clean.top).tolist()

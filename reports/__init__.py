@@ -1,8 +1,8 @@
 """Reports of an audit; they know nothing but :mod:`auditor.results`."""
 
-from reports.forecast import cost_table
+from reports.forecast import check_table, cost_table
 from reports.pdf import write_pdf
 from reports.snippet import captum_snippet
 from reports.summary import summary_table
 
-__all__ = ["captum_snippet", "cost_table", "summary_table", "write_pdf"]
+__all__ = ["captum_snippet", "check_table", "cost_table", "summary_table", "write_pdf"]

@@ -28,7 +28,7 @@ def cost_table(
     table.add_column(ratio=3)
     table.add_column(ratio=5, overflow="fold")
     for probe, count in evaluations.items():
-        table.add_row(f"Evaluations: {probe}", f"{count:,}")
+        table.add_row("Evaluations: " + probe.replace("_", " "), f"{count:,}")
     table.add_section()
     table.add_row("Time on this machine", _duration(minutes))
     table.add_row("Memory", f"about {max(memory_mib, 1):,.0f} MiB")
@@ -36,6 +36,17 @@ def cost_table(
         table.add_section()
     for note in dict.fromkeys(notes):
         table.add_row("Note", visible(note))
+    return table
+
+
+def check_table(name: str, checks: Sequence[tuple[str, str, str]]) -> Table:
+    """The preflight of one model: (check, status, message), in a table that fits 80 columns."""
+    table = Table(title=f"Checks of {visible(name)}", width=WIDTH)
+    table.add_column("check", ratio=2)
+    table.add_column("", width=4)
+    table.add_column("found", ratio=6, overflow="fold")
+    for check, status, message in checks:
+        table.add_row(check, status, visible(message))
     return table
 
 

@@ -42,6 +42,13 @@ ATTACKS = {
     "strongest_doubled": "strongest, twice the budget",
 }
 
+SUBGROUPS = (
+    "The same attack and the same σ, for each subgroup of the images by itself. Where a subgroup "
+    "has few images its interval is wide: two subgroups differ only if their intervals are clearly "
+    "apart, and with many subgroups some will be so by chance. σ was chosen for all of them "
+    "together. Small type: confidence interval over images, and how many of them count."
+)
+
 GLOSSARY = (
     "σ is the strength of the noise that smoothing averages over, as a standard deviation of "
     "pixels in [0, 1]; σ = 0 is the unsmoothed explanation. Overlap is the share of an "

@@ -15,6 +15,7 @@ from attacks import (
     Manipulation,
     MassCenter,
     Objective,
+    Problem,
     as_target_map,
     inherit,
     merge,
@@ -59,6 +60,7 @@ def attack_drift(
     budget: AttackBudget,
     transfer: Mapping[float, Tensor],
     wanted: Tensor | None = None,
+    aimed: tuple[float, ...] = (),
 ) -> tuple[Records, Deltas]:
     """Attack the map at one σ, for every ε (1/255, ascending), and measure all drift metrics.
 
@@ -69,10 +71,10 @@ def attack_drift(
 
     Rows: ``strongest``, for each image the lowest top-k overlap over all that was tried, a smaller
     ε's perturbation included; ``topk``, the searches for it alone; ``transfer`` (found for the
-    unsmoothed map; empty at σ = 0); ``random_signs`` (the control); and, where ``wanted`` is
-    given, ``mass_center`` and ``manipulation``, each with half the budget. ``wanted`` holds the
-    map (B, H, W) that manipulation aims at, ``nan`` for an image without one; ``target_cosine`` is
-    how near manipulation and random signs come.
+    unsmoothed map; empty at σ = 0); ``random_signs`` (the control); and, for the ε of ``aimed``,
+    ``mass_center`` and ``manipulation``, each with half the budget. ``wanted`` holds the map
+    (B, H, W) that manipulation aims at, ``nan`` for an image without one, ``None`` to leave it
+    out; ``target_cosine`` is how near manipulation and random signs come.
 
     Images for which nothing kept the label have ``nan``; a map that the attack turned into zeros
     keeps none of its top k.
@@ -89,10 +91,11 @@ def attack_drift(
         budget=budget,
         known=[transfer] if sigma > 0 else [],
         wanted=wanted,
+        aimed=aimed,
     )
     for epsilon in epsilons:
         radius = torch.full((len(subject.x),), epsilon / 255)
-        tried = {name: deltas[epsilon] for name, deltas in found.items()}
+        tried = {name: deltas[epsilon] for name, deltas in found.items() if epsilon in deltas}
         tried["random_signs"] = random_signs_kept(evaluator, subject, radius)
         if sigma > 0:
             tried["transfer"] = transfer[epsilon]
@@ -105,7 +108,8 @@ def attack_drift(
                 values[name] = values[name].masked_fill(gone, 0.0)
             lost = delta.flatten(1).isnan().any(dim=1)
             undefined = torch.zeros_like(lost)
-            if wanted is not None and attack in {"manipulation", "random_signs"}:
+            compared = attack in {"manipulation", "random_signs"} and epsilon in aimed
+            if wanted is not None and compared:
                 values["target_cosine"] = _similarity(moved, wanted)
                 undefined = wanted.flatten(1).isnan().any(dim=1) & (attack == "manipulation")
             values = {name: v.masked_fill(lost, torch.nan) for name, v in values.items()}
@@ -124,42 +128,65 @@ def search(
     budget: AttackBudget,
     known: Sequence[Mapping[float, Tensor]] = (),
     wanted: Tensor | None = None,
+    aimed: tuple[float, ...] = (),
 ) -> dict[str, Deltas]:
     """Best label-kept perturbations by attack and ε (1/255); ``nan`` where none was found.
 
     ``clean`` holds the maps that are to move. All ε and images share batches. ``known``
-    perturbations compete for ``strongest``, except where they are ``nan``; ``wanted`` is as in
-    :func:`attack_drift`.
+    perturbations compete for ``strongest``, except where they are ``nan``; ``wanted`` and ``aimed``
+    are as in :func:`attack_drift`.
     """
-    problem = subject.problem(
+    images = subject.problem(
         evaluator,
         clean=clean,
         sigma=sigma,
         samples=budget.search_samples,
         select_samples=budget.select_samples,
-    ).at([epsilon / 255 for epsilon in epsilons])
-    found: dict[str, Found] = {}
+    )
+    found = _other_aims(images, wanted, aimed, sigma=sigma, budget=budget) if aimed else {}
+    problem = images.at([epsilon / 255 for epsilon in epsilons])
+    none = torch.full_like(subject.x, torch.nan)
+    candidates = tuple(
+        torch.cat([deltas.get(epsilon, none) for epsilon in epsilons])
+        for deltas in (*known, *found.values())
+    )
+    best = strongest(sigma=sigma).run(problem, budget=budget.gradients, candidates=candidates)
+    topk, _ = inherit(problem, merge(best.members))
+    return found | {
+        "topk": _by_epsilon(topk, epsilons),
+        "strongest": _by_epsilon(best.found, epsilons),
+    }
+
+
+def _other_aims(
+    images: Problem,
+    wanted: Tensor | None,
+    aimed: tuple[float, ...],
+    *,
+    sigma: float,
+    budget: AttackBudget,
+) -> dict[str, Deltas]:
+    """What moves the center of mass, and what draws the map to that of ``wanted``."""
+    problem = images.at([epsilon / 255 for epsilon in aimed])
+    aims: dict[str, Objective] = {"mass_center": MassCenter()}
+    has = torch.zeros(len(images), dtype=torch.bool)
     if wanted is not None:
-        aims: dict[str, Objective] = {"mass_center": MassCenter()}
         has = ~wanted.flatten(1).isnan().any(dim=1)
         if has.any():
             aims["manipulation"] = Manipulation(target=as_target_map(_filled(wanted, has)))
-        for name, objective in aims.items():
-            aimed = aim(objective, sigma=sigma).within(budget.gradients / 2, problem.fees)
-            found[name], _ = inherit(problem, aimed.run(problem))
-        if "manipulation" in found:
-            found["manipulation"] = _only(found["manipulation"], has.repeat(len(epsilons)))
-    candidates = [torch.cat([deltas[epsilon] for epsilon in epsilons]) for deltas in known]
-    candidates += [other.candidate for other in found.values()]
-    best = strongest(sigma=sigma).run(
-        problem, budget=budget.gradients, candidates=tuple(candidates)
-    )
-    found["topk"], _ = inherit(problem, merge(best.members))
-    found["strongest"] = best.found
-    return {
-        name: dict(zip(epsilons, torch.split(one.candidate, len(subject.x)), strict=True))
-        for name, one in found.items()
-    }
+    found = {}
+    for name, objective in aims.items():
+        search = aim(objective, sigma=sigma).within(budget.gradients / 2, problem.fees)
+        one, _ = inherit(problem, search.run(problem))
+        if name == "manipulation":
+            one = _only(one, has.repeat(len(aimed)))
+        found[name] = _by_epsilon(one, aimed)
+    return found
+
+
+def _by_epsilon(found: Found, epsilons: tuple[float, ...]) -> Deltas:
+    parts = found.candidate.chunk(len(epsilons))
+    return dict(zip(epsilons, parts, strict=True))
 
 
 def _filled(wanted: Tensor, has: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from reports import text
 from reports.blocks import beside, paragraph, subsection, table
 from reports.charts import grid_chart
 from reports.formatting import NOTHING, count, estimate_cell, estimate_line, number, short
+from reports.sections import subgroups
 from reports.series import (
     ALL_ATTACKS,
     ATTACKS,
@@ -77,6 +78,7 @@ def build(result: AuditResult) -> list[Flowable]:
         ),
         *_manipulation(result),
         *_transfer_matrix(result),
+        *subgroups.build(result),
     ]
     return parts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from reportlab.platypus import Flowable
@@ -116,6 +117,7 @@ def _image_facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
         ("Misclassified", wrong),
         ("Unreadable", plural(len(images.unreadable), "file")),
         ("Class balance", _balance(images.class_balance)),
+        *([("Subgroups", _balance(Counter(images.subgroups)))] if images.subgroups else []),
     )
 
 

@@ -51,7 +51,9 @@ def build(result: AuditResult) -> list[Flowable]:
         subsection("Re-initialized control", reserve=230 if partners(result, "control") else 30)
     )
     controls = partners(result, "control")
-    parts.append(paragraph(text.CONTROL_READING if controls else text.NOT_RUN["control"]))
+    impossible = result.not_applicable.get("control")
+    missing = f"Not applicable: {impossible}" if impossible else text.NOT_RUN["control"]
+    parts.append(paragraph(text.CONTROL_READING if controls else missing))
     if controls:
         chart = _control_chart(result)
         parts += [chart, gap(6)] if chart else []

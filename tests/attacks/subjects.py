@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from attacks import L2, Clean, Fees, Linf, Problem, Twin, smooth
+from attacks import (
+    L2,
+    Annealed,
+    Apgd,
+    Boundary,
+    Clean,
+    Fees,
+    FixedSign,
+    Linf,
+    Problem,
+    Twin,
+    overlap,
+    smooth,
+)
 
 K = 10
 SHAPE = (2, 8, 8)
 LINF = Linf()
 EPSILON = 8 / 255
+
+RULES = [Annealed(), FixedSign(), Apgd()]
+BALLS = [Linf(), L2()]
+every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+every_ball = pytest.mark.parametrize("ball", BALLS, ids=lambda ball: type(ball).__name__)
 
 
 def network(seed: int, activation: type[nn.Module] = nn.ReLU) -> nn.Module:
@@ -194,3 +214,31 @@ def normal(*numbers: int) -> Tensor:
     for number in numbers:
         seed = 10_007 * seed + number
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Goes in directions that are given for each step, and looks at nothing but the iterate."""
+
+    directions: Tensor
+
+    def __call__(self, problem, delta, aim, step):
+        maps, kept = problem.look(delta, draw=step.number)
+        aim.see(maps)
+        return maps, kept, self.directions[step.number][problem.rows].clone()
+
+    def cost(self, fees: Fees) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Endless(Boundary):
+    """Goes on when the overlap is zero."""
+
+    lowest = -math.inf
+
+
+def judged(subject: Subject, problem: Problem, delta: Tensor) -> tuple[Tensor, Tensor]:
+    """Overlap and whether the label is kept, evaluated anew."""
+    maps, logits = subject.maps(problem.x + delta, problem.rows)
+    return overlap(maps, problem.clean.top), logits.argmax(dim=1) == problem.target

@@ -49,15 +49,17 @@ def lost(found: Found) -> torch.Tensor:
     return found.score.nan_to_num(torch.inf)
 
 
+@pytest.mark.parametrize("polish", [POLISH, None], ids=["polish", "none"])
 @pytest.mark.parametrize("sigma", [0.0, 0.1])
-def test_the_ensemble_is_the_worst_of_its_members_by_its_own_metric(sigma):
+def test_the_ensemble_is_the_worst_of_its_members_by_its_own_metric(sigma, polish):
     """Members with another objective count by the ensemble's metric, under the same noise."""
     subject = Subject.small(1, 8)
     problem = subject.problem(EPSILON, sigma=sigma, samples=3, select_samples=5)
-    candidate = problem.ball.start(problem.x, problem.epsilon, problem.generators(problem.rows, 99))
-    best = FULL.run(problem, budget=500, candidates=(candidate,))
+    candidate = Search(steps=40, restart=9).run(problem).delta
+    ensemble = dataclasses.replace(FULL, polish=polish)
+    best = ensemble.run(problem, budget=ensemble.least(problem.fees), candidates=(candidate,))
     everything = (*best.members, choose(problem, Boundary(), (candidate,)))
-    assert len(everything) == 6  # four members, the polish, the candidate
+    assert len(everything) == (5 if polish is None else 6)  # with four members
     scores = torch.stack([lost(found) for found in everything])
     assert torch.equal(best.found.score, scores.amin(dim=0))
     for number, found in enumerate(everything):
@@ -68,7 +70,8 @@ def test_the_ensemble_is_the_worst_of_its_members_by_its_own_metric(sigma):
         maps, logits = explain(problem.x + found.delta, rows=problem.rows, draw=0)
         assert torch.equal(found.score, overlap(maps, problem.clean.top))
         assert (logits.argmax(dim=1) == problem.target).all()
-    assert len(set(best.by.tolist())) > 1
+    # The candidate; or the polish, which goes on from there and is named if it gets no further.
+    assert 4 in best.by
 
 
 def test_two_targets_are_two_metrics():
@@ -113,15 +116,18 @@ def test_a_larger_ball_is_never_weaker_for_any_image(seed, sizes, ball, sigma):
 
 def test_one_step_alone_would_be_weaker_in_a_larger_ball():
     """So that it is the smaller ball's perturbation that makes the larger one no weaker."""
-    subject = Subject.small(3, 12)
-    problem = subject.problem(EPSILON / 2, EPSILON)
-    best = Strongest(polish=None).run(problem, budget=3)
-    alone, best_alone = (lost(f).reshape(2, -1) for f in (best.members[0], best.found))
-    assert (alone[1] > alone[0]).any()
-    assert (best_alone[1] <= best_alone[0]).all()
+    subject = Subject.small(3, 40)
+    problem = subject.problem(0.8 * EPSILON, EPSILON)
+    best = Strongest(members=(Search(), Search(restart=1)), polish=None).run(problem, budget=6)
+    each = torch.stack([lost(found).reshape(2, -1) for found in best.members])
+    alone, together = each.amin(dim=0), best.found.score.reshape(2, -1)
+    assert torch.equal(together[1], alone.amin(dim=0))
     taken = (alone[1] > alone[0]).nonzero()[:, 0]
-    assert torch.equal(best.found.delta[12:][taken], best.found.delta[:12][taken])
-    assert torch.equal(best.by[12:][taken], best.by[:12][taken])
+    assert len(taken)
+    assert torch.equal(best.found.delta[40:][taken], best.found.delta[:40][taken])
+    # The member that found it is named, which is not always the better one in the larger ball.
+    assert torch.equal(best.by[40:][taken], best.by[:40][taken])
+    assert (each[:, 1].argmin(dim=0)[taken] != best.by[40:][taken]).any()
 
 
 @functools.cache

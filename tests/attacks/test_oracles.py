@@ -19,14 +19,19 @@ from attacks import (
     Mass,
     Search,
     SurrogateDifference,
-    Twin,
     fastest,
-    overlap,
-    random_signs,
 )
 from attacks.oracles import Aim, Step
 
-from .subjects import EPSILON, SHAPE, K, Subject, images, network, perceptron
+from .subjects import (
+    EPSILON,
+    SHAPE,
+    K,
+    Subject,
+    images,
+    network,
+    perceptron,
+)
 
 SIZE = math.sqrt(math.prod(SHAPE) / 784)
 """The factor of every length of a difference, for images of this shape."""
@@ -225,67 +230,6 @@ def test_surrogate_difference_is_central(hidden, progress, beta):
     assert errors[0].max() < 0.05
     ratio = errors[0] / errors[1]
     assert ((ratio > 3.5) & (ratio < 4.5)).all()
-
-
-@pytest.mark.parametrize("oracle", [DoubleBackward(), SurrogateDifference()])
-def test_iterates_are_judged_on_the_true_model(oracle):
-    """Trap: a surrogate is another network; the overlap of its own map is not the drift."""
-    subject = Subject.small(13, 8)
-    problem = subject.problem(EPSILON)
-    found = Search(steps=10, oracle=oracle).run(problem)
-    truth, logits = subject.maps(subject.x + found.delta, problem.rows)
-    assert found.feasible.all()
-    assert (logits.argmax(dim=1) == subject.target).all()
-    assert torch.equal(found.score, overlap(truth, problem.clean.top))
-    assert problem.twin is not None
-    other, _ = problem.twin(10.0).explain(subject.x + found.delta, rows=problem.rows, draw=0)
-    assert not torch.equal(found.score, overlap(other, problem.clean.top))
-
-
-def test_a_surrogate_with_beta_one_is_another_network():
-    """Trap: its map shares few of the true map's top pixels; a sharper one shares most."""
-    subject = Subject.small(13, 32)
-    problem = subject.problem(EPSILON)
-    assert problem.twin is not None
-    shared = []
-    for beta in (1.0, 10.0, 30.0, 100.0):
-        maps, _ = problem.twin(beta).explain(subject.x, rows=problem.rows, draw=0)
-        shared.append(overlap(maps, problem.clean.top).mean().item())
-    assert shared == sorted(shared)
-    # Measured .56, .78, .87 and .92 of 10 pixels on 32 images: two standard errors are .05.
-    assert shared[0] < 0.65
-    assert shared[-1] > 0.85
-    assert DoubleBackward().first_beta >= 10
-    assert SurrogateDifference().first_beta >= 10
-
-
-def test_the_trap_double_backward_without_a_surrogate_stays_at_its_start():
-    """Trap: a ReLU network's second derivative is zero, so the published rule never moves."""
-    subject = Subject.small(0, 16)
-    problem = subject.problem(EPSILON)
-    assert problem.twin is not None
-    plain = problem.twin(1e12)
-
-    def pullback(x: Tensor, v: Tensor, *, rows: Tensor, draw: int) -> Tensor:
-        leaf = x.clone().requires_grad_()
-        score = subject.model(leaf).gather(1, subject.target[rows][:, None]).sum()
-        (maps,) = torch.autograd.grad(score, leaf, create_graph=True)
-        inner = (maps * v).sum()
-        return torch.autograd.grad(inner, leaf, materialize_grads=True)[0]
-
-    none = dataclasses.replace(
-        problem, twin=lambda beta: Twin(explain=plain.explain, pullback=pullback)
-    )
-    stuck = Search(steps=50, oracle=DoubleBackward()).run(none)
-    start = Search(steps=0).run(problem)
-    assert torch.equal(stuck.delta, start.delta)
-    signs = random_signs(subject.x, problem.epsilon, problem.generators(problem.rows, 5))
-    signed = overlap(subject.maps(subject.x + signs, problem.rows)[0], problem.clean.top)
-    # Measured: random signs .86, surrogates .52 and .51, true differences .56.
-    for oracle in (DoubleBackward(), SurrogateDifference(), Difference()):
-        moved = Search(steps=50, oracle=oracle).run(problem)
-        assert moved.feasible.all()
-        assert moved.score.mean() < 0.8 * signed.mean()
 
 
 @pytest.mark.parametrize("oracle", [DoubleBackward(), SurrogateDifference()])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -11,57 +10,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attacks import (
-    L2,
     Annealed,
-    Apgd,
-    Boundary,
-    Clean,
-    Difference,
-    DoubleBackward,
-    Fees,
-    FixedSign,
     Linf,
-    MassCenter,
-    Problem,
     Search,
-    SurrogateDifference,
     overlap,
 )
 
-from .subjects import EPSILON, SHAPE, Subject
-
-RULES = [Annealed(), FixedSign(), Apgd()]
-BALLS = [Linf(), L2()]
-every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-every_ball = pytest.mark.parametrize("ball", BALLS, ids=lambda ball: type(ball).__name__)
-
-
-def judged(subject: Subject, problem: Problem, delta: Tensor) -> tuple[Tensor, Tensor]:
-    """Overlap and whether the label is kept, evaluated anew."""
-    maps, logits = subject.maps(problem.x + delta, problem.rows)
-    return overlap(maps, problem.clean.top), logits.argmax(dim=1) == problem.target
-
-
-@dataclass(frozen=True)
-class Scripted:
-    """Goes in directions that are given for each step, and looks at nothing but the iterate."""
-
-    directions: Tensor
-
-    def __call__(self, problem, delta, aim, step):
-        maps, kept = problem.look(delta, draw=step.number)
-        aim.see(maps)
-        return maps, kept, self.directions[step.number][problem.rows].clone()
-
-    def cost(self, fees: Fees) -> float:
-        return 1.0
-
-
-@dataclass(frozen=True)
-class Endless(Boundary):
-    """Goes on when the overlap is zero."""
-
-    lowest = -math.inf
+from .subjects import (
+    EPSILON,
+    SHAPE,
+    Scripted,
+    Subject,
+    every_ball,
+    every_rule,
+    judged,
+)
 
 
 @every_ball
@@ -85,129 +48,6 @@ def test_winners_keep_the_label_inside_ball_and_box(ball, rule, seed, size):
     assert torch.equal(found.score[found.feasible], measured[found.feasible])
     assert found.score[~found.feasible].isnan().all()
     assert (found.delta[~found.feasible] == 0).all()
-
-
-@every_ball
-def test_the_trap_iterates_stay_in_ball_and_box_for_every_image(ball):
-    """Traps: the step projected instead of the sum, and the clamp applied to image 0 only.
-
-    Thirty steps of ε in one direction leave the ball and the box unless the sum is projected, and
-    every image has pixels at both ends of the range.
-    """
-    subject = Subject.small(20, 5)
-    subject.x[:, :, :2], subject.x[:, :, 2:4] = 0.0, 1.0
-    subject.target = subject.model(subject.x).argmax(dim=1)
-    problem = subject.problem(0.1, 0.3, ball=ball)
-    push = torch.ones((1, 5, *SHAPE)).expand(30, -1, -1, -1, -1)
-    Search(steps=30, rule=FixedSign(length=1.0), oracle=Scripted(push)).run(problem)
-    assert len(subject.searched) >= 30
-    for look in subject.searched[:30]:
-        assert ((look.x >= 0) & (look.x <= 1)).all()
-        rows, index = look.rows, torch.arange(len(look.x))
-        epsilon = torch.where(index < len(look.x) / 2, 0.1, 0.3)
-        delta = look.x - subject.x[rows]
-        size = (
-            delta.abs().flatten(1).amax(dim=1)
-            if isinstance(ball, Linf)
-            else delta.flatten(1).norm(dim=1)
-        )
-        # Float32: δ is recovered from x + δ, which rounds by 6e-8 for each pixel.
-        assert (size <= epsilon + 1e-6).all()
-
-
-def test_the_trap_iterates_are_no_integers():
-    """Trap: iterates cast to int. Steps of a tenth of a gray level must add up."""
-    subject = Subject.small(21, 3)
-    subject.x = 0.3 + 0.4 * subject.x
-    problem = subject.problem(1 / 255)
-    push = torch.ones((1, 3, *SHAPE)).expand(4, -1, -1, -1, -1)
-    zero = torch.zeros_like(subject.x)
-    Search(steps=4, rule=FixedSign(), oracle=Scripted(push)).run(problem, start=zero)
-    for number, look in enumerate(subject.searched):
-        expected = torch.full_like(zero, -0.1 * number / 255)
-        torch.testing.assert_close(look.x - subject.x, expected, rtol=0, atol=1e-7)
-
-
-def test_the_trap_restarts_are_different_searches():
-    """Trap: restarts without a random start repeat one and the same search."""
-    subject = Subject.small(22, 8)
-    problem = subject.problem(EPSILON)
-    founds = [Search(steps=10, restart=restart).run(problem) for restart in range(3)]
-    for one in range(3):
-        for other in range(one):
-            different = (founds[one].delta != founds[other].delta).flatten(1).any(dim=1)
-            assert different.all()
-    best = torch.stack([found.score for found in founds]).amin(dim=0)
-    # They pay: the best of three is lower than any one of them.
-    assert all(best.mean() < found.score.mean() for found in founds)
-
-
-def test_the_trap_mass_center_needs_a_random_start():
-    """Trap: the gradient is zero at the clean image, so that a search from there never moves."""
-    subject = Subject.small(23, 8)
-    problem = subject.problem(EPSILON)
-    search = Search(steps=20, objective=MassCenter())
-    stuck = search.run(problem, start=torch.zeros_like(subject.x))
-    assert not stuck.delta.any()
-    assert (stuck.score == 0).all()
-    moved = search.run(problem)
-    random = dataclasses.replace(search, steps=0).run(problem)
-    assert moved.feasible.all()
-    assert (moved.score < 2 * random.score).all()  # shifts count as negative scores
-
-
-@every_rule
-def test_the_trap_the_winner_is_the_best_iterate_and_not_the_last(rule):
-    """Trap: the last iterate returned instead of the best."""
-    steps, later = 12, 0
-    for seed in range(4):
-        subject = Subject.small(seed, 12)
-        problem = subject.problem(0.5)
-        found = Search(steps=steps, rule=rule, objective=Endless()).run(problem)
-        iterates = [look.x for look in subject.searched[: 2 * steps + 1 : 2]]
-        overlaps, kept = zip(
-            *(judged(subject, problem, x - problem.x) for x in iterates), strict=True
-        )
-        every = torch.stack(overlaps).where(torch.stack(kept), torch.inf)
-        best = every.amin(dim=0)
-        assert torch.equal(found.score, best.where(best.isfinite(), torch.nan))
-        later += int((every[-1] > best).sum())
-    # The trap would show; Auto-PGD goes back to its best at the end.
-    assert later > 0 or isinstance(rule, Apgd)
-
-
-@every_rule
-def test_the_trap_labels_are_checked(rule):
-    """Trap: the label is not checked. Here it is lost wherever the overlap is below .6."""
-    subject = Subject.small(25, 12)
-    problem = subject.problem(EPSILON)
-    free = Search(steps=20, rule=rule).run(problem)
-    assert (free.score < 0.55).any()  # the trap would show
-    honest = problem.explain
-
-    def explain(x: Tensor, *, rows: Tensor, draw: int) -> tuple[Tensor, Tensor]:
-        maps, logits = honest(x, rows=rows, draw=draw)
-        low = overlap(maps, problem.clean.top[rows]) < 0.55
-        logits[low, subject.target[rows][low]] = -torch.inf
-        return maps, logits
-
-    found = Search(steps=20, rule=rule).run(dataclasses.replace(problem, explain=explain))
-    assert found.feasible.all()
-    assert (found.score >= 0.55).all()
-    assert torch.equal(found.score, judged(subject, problem, found.delta)[0])
-
-
-def test_the_trap_a_distance_is_to_be_large():
-    """Trap: the best by a distance with the wrong sign. The winner shifts the center furthest."""
-    subject = Subject.small(24, 6)
-    problem, steps = subject.problem(EPSILON), 8
-    found = Search(steps=steps, objective=MassCenter()).run(problem)
-    shifts = []
-    for look in subject.searched[: 2 * steps + 1 : 2]:
-        moved, _ = subject.maps(look.x, look.rows)
-        center = [Clean(maps=maps, k=1).center for maps in (moved, problem.clean.maps)]
-        shifts.append((center[0] - center[1]).norm(dim=1))
-    torch.testing.assert_close(-found.score, torch.stack(shifts).amax(dim=0))
 
 
 @pytest.mark.parametrize("only", [0, 3, 6])
@@ -397,94 +237,3 @@ def test_a_lost_label_is_recovered_along_the_margin():
     torch.testing.assert_close(after[lost], moved[lost], rtol=0, atol=1e-6)
     assert found.feasible.all()
     assert judged(subject, problem, found.delta)[1].all()
-
-
-@every_rule
-def test_an_overlap_of_zero_ends_a_row_early_with_the_same_result(rule):
-    """Nothing can be lower: fewer maps are looked at, and what is found is the same."""
-    subject, steps = Subject.small(1, 10), 25
-    subject.k = 2
-    problem = subject.problem(EPSILON, EPSILON / 8)
-    early = Search(steps=steps, rule=rule).run(problem)
-    spent = subject.spent(problem)
-    late = Search(steps=steps, rule=rule, objective=Endless()).run(problem)
-    done = early.score == 0
-    assert 0 < done.sum() < len(problem)
-    assert torch.equal(early.delta, late.delta)
-    assert torch.equal(early.score.nan_to_num(2), late.score.nan_to_num(2))
-    full = Search(steps=steps).cost(problem.fees)
-    assert subject.spent(problem) == full
-    assert spent < full
-
-
-def test_a_row_that_is_done_is_looked_at_no_more():
-    subject = Subject.small(1, 10)
-    subject.k = 2
-    problem = subject.problem(EPSILON)
-    Search(steps=25).run(problem)
-    done: set[int] = set()
-    for look in subject.searched[::2]:
-        assert not done & set(look.rows.tolist())
-        maps, logits = subject.maps(look.x, look.rows)
-        zero = overlap(maps, problem.clean.rows(look.rows).top) == 0
-        zero &= logits.argmax(dim=1) == subject.target[look.rows]
-        done |= set(look.rows[zero].tolist())
-    assert done
-
-
-@pytest.mark.parametrize("oracle", [Difference(), SurrogateDifference(), DoubleBackward()])
-@pytest.mark.parametrize("steps", [0, 1, 7])
-def test_a_search_costs_what_it_says(oracle, steps):
-    """Counted by calls; no row loses its label or ends early in so small a ball."""
-    subject = Subject.small(10, 4)
-    problem = subject.problem(EPSILON / 8, EPSILON / 16)
-    search = Search(steps=steps, oracle=oracle)
-    search.run(problem)
-    assert not subject.margins
-    assert subject.spent(problem) == search.cost(problem.fees)
-
-
-@pytest.mark.parametrize("steps", [3, 7])
-def test_a_noisy_search_costs_what_it_says(steps):
-    subject = Subject.small(10, 4)
-    problem = subject.problem(EPSILON / 8, sigma=0.05, samples=3, select_samples=5)
-    search = Search(steps=steps)
-    search.run(problem)
-    assert not subject.margins
-    assert subject.spent(problem) == search.cost(problem.fees)
-
-
-@pytest.mark.parametrize("oracle", [Difference(), SurrogateDifference(), DoubleBackward()])
-@pytest.mark.parametrize("sigma", [0.0, 0.05])
-@settings(max_examples=8)
-@given(steps=st.integers(0, 6), size=st.sampled_from([0.01, 0.1, 0.4]))
-def test_a_search_never_costs_more(oracle, sigma, steps, size):
-    """Gradients that bring a lost label back come on top, and are not in the count."""
-    subject = Subject.small(11, 3)
-    problem = subject.problem(size, sigma=sigma, samples=2, select_samples=3)
-    search = Search(steps=steps, oracle=oracle)
-    search.run(problem)
-    assert subject.spent(problem) <= search.cost(problem.fees)
-
-
-@pytest.mark.parametrize("oracle", [Difference(), SurrogateDifference(), DoubleBackward()])
-@given(
-    budget=st.floats(0, 2000),
-    samples=st.integers(1, 20),
-    select_samples=st.integers(1, 60),
-    noisy=st.booleans(),
-)
-def test_a_budget_allows_the_most_steps_that_fit(oracle, budget, samples, select_samples, noisy):
-    fees = Fees(samples=samples, select_samples=select_samples, noisy=True) if noisy else Fees()
-    search = Search(oracle=oracle, restart=3)
-    least = dataclasses.replace(search, steps=1).cost(fees)
-    if budget < least:
-        with pytest.raises(ValueError, match=f"too small for one step: at least {least:g}"):
-            search.within(budget, fees)
-        return
-    fitting = search.within(budget, fees)
-    assert fitting == dataclasses.replace(search, steps=fitting.steps)
-    assert fitting.cost(fees) <= budget
-    assert dataclasses.replace(search, steps=fitting.steps + 1).cost(fees) > budget
-    assert search.within(least, fees).steps == 1
-    assert search.within(fitting.cost(fees), fees) == fitting

@@ -295,7 +295,7 @@ def unknown_key(path):
         (None, {"std": "0"}, "must be positive"),
         (None, {"images": "absent"}, "absent: does not exist"),
         (b"garbage", {"images": "bad.npz"}, "bad.npz: cannot be read"),
-        (b"garbage", {"images": "bad.txt"}, "neither a folder nor an .npz file"),
+        (b"garbage", {"images": "bad.txt"}, "neither a folder nor a known kind of file"),
         (Path.mkdir, {"images": "bad"}, "no readable image"),
         (broken_folder, {"images": "bad"}, "no readable image"),
         (None, {"max-images": "0"}, "--max-images 0"),

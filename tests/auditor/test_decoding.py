@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -216,3 +217,82 @@ def test_damaged_bytes_give_pixels_or_the_one_exception(patch, at, kind):
         return
     assert pixels.shape == (3, 8, 8)
     assert 0 <= pixels.min() <= pixels.max() <= 1
+
+
+def tiff(array: np.ndarray, **arguments) -> bytes:
+    """By another writer, which knows kinds of TIFF that Pillow does not write."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, array, **arguments)
+    return stream.getvalue()
+
+
+def test_sixteen_bit_color_is_read_with_eight_bits():
+    array = np.random.default_rng(0).integers(0, 2**16, (5, 4, 3), dtype=np.uint16)
+    pixels = decode(tiff(array, photometric="rgb"), (3, 5, 4))
+    # Less than two steps of 1/255: the low byte is dropped, and 255 stands for 65535.
+    np.testing.assert_allclose(pixels, array.transpose(2, 0, 1) / 65535, atol=1.01 / 255)
+
+
+@pytest.mark.parametrize(
+    ("array", "arguments", "says"),
+    [
+        (
+            np.zeros((3, 5, 4), np.uint16),
+            {"photometric": "rgb", "planarconfig": "separate"},
+            "separate color planes",
+        ),
+        (np.zeros((5, 4), np.uint16), {"photometric": "miniswhite"}, "white is zero"),
+        (
+            np.zeros((5, 4, 6), np.uint8),
+            {"photometric": "minisblack", "planarconfig": "contig"},
+            "not an image",
+        ),
+        (np.zeros((5, 4), np.float64), {}, "not an image"),
+        (np.full((5, 4), 70000, np.uint32), {}, "outside"),
+        (np.full((5, 4), -1, np.int16), {}, "outside"),
+    ],
+)
+def test_tiffs_that_would_be_misread(array, arguments, says):
+    with pytest.raises(UnusableImageError, match=says):
+        decode(tiff(array, **arguments), (3, 5, 4))
+
+
+def test_eight_bits_with_white_as_zero_and_separate_planes():
+    gray = noise(5, 4)
+    pixels = decode(tiff(gray, photometric="miniswhite"), (1, 5, 4))
+    np.testing.assert_array_equal(pixels[0], (255 - gray) / np.float32(255))
+    color = noise(3, 5, 4)
+    pixels = decode(tiff(color, photometric="rgb", planarconfig="separate"), (3, 5, 4))
+    np.testing.assert_array_equal(pixels, color / np.float32(255))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_is_subtractive_without_a_profile(kind):
+    cmyk = Image.new("CMYK", (8, 8), (255, 0, 0, 51))  # cyan, with a fifth of black
+    pixels = decode(encode(cmyk, kind), (3, 8, 8))
+    np.testing.assert_allclose(pixels[:, 4, 4], (0, 0.8, 0.8), atol=2 / 255)  # JPEG rounds
+
+
+def test_sixteen_bit_alpha_is_laid_on_white():
+    array = np.zeros((5, 4, 2), np.uint16)
+    array[..., 1] = 13107  # a fifth
+    pixels = decode(png_of_words(array), (1, 5, 4))
+    np.testing.assert_allclose(pixels, 0.8, atol=2 / 255)
+
+
+def png_of_words(array: np.ndarray) -> bytes:
+    """A PNG of 16 bits with alpha, which Pillow does not write."""
+    height, width, _ = array.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    head = struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 7])
+def test_models_of_other_channels_need_arrays(channels):
+    with pytest.raises(UnusableImageError, match=f"takes {channels}; save .npy"):
+        decode(encode(Image.new("RGB", (4, 4))), (channels, 4, 4))

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import json
 import os
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -11,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from auditor.errors import InputError
+from auditor import listing
+from auditor.errors import IncompleteRunError, InputError
 from auditor.images import from_arrays, load_images
 
 SHAPE = (1, 4, 4)
@@ -179,7 +184,7 @@ def test_a_folder_reached_through_a_link_is_fine(flat, tmp_path):
 
 
 def test_files_that_are_too_large(flat, monkeypatch):
-    monkeypatch.setattr("auditor.images.MAX_FILE_BYTES", 90)
+    monkeypatch.setattr("auditor.listing.MAX_FILE_BYTES", 90)
     (flat / "0.png").write_bytes(b"x" * 91)
     assert dict(load_images(flat, input_shape=SHAPE).unreadable) == {"0.png": "larger than 0 MiB"}
 
@@ -204,10 +209,15 @@ def test_settings_out_of_range(flat, monkeypatch):
         load_images(flat, input_shape=SHAPE, max_images=0)
     with pytest.raises(InputError, match="1 or 3 channels"):
         load_images(flat, input_shape=(4, 4, 4))
+    path = npz(flat / "d.npz", [6], x=np.zeros((6, 4, 4), dtype=np.float32))
     monkeypatch.setattr("auditor.images.MAX_PIXEL_BYTES", 4 * 16 * 4)
-    assert len(load_images(flat, input_shape=SHAPE, max_images=4).names) == 4
+    assert len(load_images(path, input_shape=SHAPE, max_images=4).names) == 4
     with pytest.raises(InputError, match="Pass --max-images"):
-        load_images(flat, input_shape=SHAPE)
+        load_images(path, input_shape=SHAPE)
+    files = load_images(flat, input_shape=SHAPE)  # nothing of these stays in memory
+    assert files.batch([5, 1]).shape == (2, *SHAPE)
+    with pytest.raises(InputError, match="Read them in batches"):
+        _ = files.pixels
 
 
 def test_manifest(flat):
@@ -337,3 +347,202 @@ def test_from_arrays():
 def test_bad_arrays(arguments, says):
     with pytest.raises(InputError, match=says):
         from_arrays(**arguments)
+
+
+def test_pixels_are_read_when_they_are_needed(flat, monkeypatch):
+    decoded = []
+    real = listing.decode
+    monkeypatch.setattr(listing, "decode", lambda c, s: decoded.append(1) or real(c, s))
+    images = load_images(flat, input_shape=SHAPE, max_images=2)
+    assert len(decoded) == 2  # the others are never decoded
+    assert images.batch([1, 0, 1]).shape == (3, *SHAPE)
+    assert len(decoded) == 5
+    assert torch.equal(images.batch([1]), images.pixels[1:])
+    again = pickle.loads(pickle.dumps(images))  # so that other processes can have it
+    assert torch.equal(again.pixels, images.pixels)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda file: Image.new("L", (4, 4), 99).save(file), "changed during the audit"),
+        (lambda file: file.write_bytes(b"x"), "can no longer be read: not an image"),
+        (lambda file: file.unlink(), "can no longer be read: cannot be read"),
+    ],
+)
+def test_images_that_change_during_the_audit(flat, change, says):
+    images = load_images(flat, input_shape=SHAPE)
+    change(flat / "3.png")
+    assert images.batch([0, 1, 2, 4, 5]).shape == (5, *SHAPE)
+    with pytest.raises(IncompleteRunError, match=rf"3\.png: {says}"):
+        images.batch([2, 3])
+
+
+def test_sixteen_bit_tiffs_with_labels_and_subgroups_in_json(tmp_path):
+    x = np.random.default_rng(0).integers(0, 2**16, (3, 4, 4), dtype=np.uint16)
+    for i, image in enumerate(x):
+        Image.fromarray(image).save(tmp_path / f"{i}.tiff")
+    rows = [{"file": f"{i}.tiff", "label": "ab"[i % 2], "subgroup": "xxy"[i]} for i in range(3)]
+    (tmp_path / "labels.json").write_text(json.dumps(rows))
+    images = load_images(tmp_path, input_shape=(3, 4, 4))
+    assert (images.labels, images.subgroups) == ((0, 1, 0), ("x", "x", "y"))
+    np.testing.assert_allclose(images.pixels[:, 2], x / 65535, atol=1e-7)
+    one = load_images(tmp_path, input_shape=SHAPE, max_images=1, seed=3)
+    assert one.subgroups == ("xxy"[int(one.names[0][0])],)
+
+
+def test_a_folder_of_array_files(tmp_path):
+    x = np.random.default_rng(0).random((4, 5, 4, 4), dtype=np.float32)
+    for i, image in enumerate((x[0], x[1].transpose(1, 2, 0), x[2] * 255, x[3])):
+        np.save(tmp_path / f"{i}.npy", image)
+    np.save(tmp_path / "3.npy", np.where(x[3] > 0.5, np.nan, x[3]))
+    np.save(tmp_path / "4.npy", np.array([{}], dtype=object))
+    np.save(tmp_path / "5.npy", x[0][:2])
+    images = load_images(tmp_path, input_shape=(5, 4, 4))
+    assert images.names == ("0.npy", "1.npy")
+    np.testing.assert_array_equal(images.pixels, x[:2])
+    reasons = dict(images.unreadable)
+    assert "Scale them" in reasons["2.npy"]
+    assert reasons["3.npy"] == "values that are not finite"
+    assert "Python objects" in reasons["4.npy"]
+    assert "for a model of" in reasons["5.npy"]
+
+
+def idx_folder(folder, count=6):
+    x = np.random.default_rng(0).integers(0, 256, (count, 4, 4), dtype=np.uint8)
+    sides = b"".join(side.to_bytes(4, "big") for side in x.shape)
+    (folder / "t10k-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + sides + x.tobytes())
+    labels = b"\0\0\x08\x01" + count.to_bytes(4, "big") + bytes(i % 3 for i in range(count))
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    return x
+
+
+def test_idx(tmp_path):
+    x = idx_folder(tmp_path)
+    images = load_images(tmp_path, input_shape=SHAPE, class_names=["a", "b", "c"])
+    assert (images.format, images.labels) == ("idx", (0, 1, 2, 0, 1, 2))
+    assert images.names[5] == "t10k-images-idx3-ubyte[5]"
+    np.testing.assert_array_equal(images.pixels[:, 0], x / np.float32(255))
+    file = tmp_path / "t10k-images-idx3-ubyte"
+    assert load_images(file, input_shape=SHAPE).manifest_sha256 == images.manifest_sha256
+    assert load_images(file, input_shape=(3, 8, 8)).pixels.shape == (6, 3, 8, 8)
+    with pytest.raises(InputError, match="label 2 of image 2 is no class index"):
+        load_images(file, input_shape=SHAPE, class_names=["a", "b"])
+    with pytest.raises(InputError, match="for a model of"):
+        load_images(file, input_shape=(2, 4, 4))
+
+
+def test_arrays_do_not_keep_their_file_or_each_other(tmp_path):
+    x = idx_folder(tmp_path)
+    images = load_images(tmp_path, input_shape=SHAPE, max_images=2)
+    (tmp_path / "t10k-images-idx3-ubyte").unlink()
+    row = int(images.names[0][-2])
+    np.testing.assert_array_equal(images.batch([0])[0, 0], x[row] / np.float32(255))
+    assert {reader.values.nbytes for reader in images.readers} == {16}
+    assert {reader.values.base is None for reader in images.readers} == {True}
+
+
+def test_cifar_classes_in_the_order_of_the_model(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (2, 3072), dtype=np.uint8)
+    (tmp_path / "test_batch.bin").write_bytes(b"\1" + x[0].tobytes() + b"\x09" + x[1].tobytes())
+    names = [f"class {i}" for i in range(10)]
+    (tmp_path / "batches.meta.txt").write_text("\n".join(names))
+    images = load_images(tmp_path, input_shape=(3, 32, 32))
+    assert (images.format, images.labels) == ("cifar10", (1, 9))
+    assert images.class_names == tuple(names)
+    np.testing.assert_array_equal(
+        images.pixels, x.reshape(2, 3, 32, 32).astype(np.float32) / np.float32(255)
+    )
+    other = load_images(tmp_path, input_shape=(3, 32, 32), class_names=names[::-1])
+    assert (other.labels, other.class_names) == ((8, 0), tuple(names[::-1]))
+    with pytest.raises(InputError, match="'class 1' is not a class of the model"):
+        load_images(tmp_path, input_shape=(3, 32, 32), class_names=["plane"] * 10)
+
+
+def test_imagenette(tmp_path):
+    for split in ("train", "val"):
+        for i, folder in enumerate(("n01440764", "n02102040")):
+            picture(tmp_path / split / folder / f"{split}.JPEG", 40 * i)
+    index = {"0": ["n01440764", "tench"], "217": ["n02102040", "English_springer"]}
+    (tmp_path / "imagenet_class_index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="holds train and val"):
+        load_images(tmp_path, input_shape=SHAPE)
+    images = load_images(tmp_path / "val", input_shape=SHAPE)
+    assert images.labels == (0, 217)
+    assert images.names == ("n01440764/val.JPEG", "n02102040/val.JPEG")
+    thousand = [f"class {i}" for i in range(1000)]
+    thousand[5] = "tench"
+    thousand[7] = "English_springer"
+    named = load_images(tmp_path / "val", input_shape=SHAPE, class_names=thousand)
+    assert named.labels == (5, 7)
+
+
+def test_arrays_of_absurdly_many_images(tmp_path):
+    path = tmp_path / "images"
+    path.write_bytes(b"\0\0\x08\x03" + (2**31).to_bytes(4, "big") + b"\0\0\0\1" * 2)
+    os.truncate(path, 16 + 2**31)  # a sparse file: it takes no room on the disk
+    with pytest.raises(InputError, match="more than 2,000,000 images"):
+        load_images(path, input_shape=SHAPE)
+    path.write_bytes(b"\0\0\x08\xff" + b"\0\0\0\1" * 255 + b"1")
+    with pytest.raises(InputError, match="declares the shape") as caught:
+        load_images(path, input_shape=SHAPE)
+    assert len(str(caught.value)) < 300
+
+
+def test_two_names_that_print_alike(flat):
+    (flat / "a\nb.png").write_bytes((flat / "0.png").read_bytes())
+    (flat / "a\\nb.png").write_bytes((flat / "1.png").read_bytes())
+    images = load_images(flat, input_shape=SHAPE)
+    assert images.names.count("a\\nb.png") == 1
+    assert images.unreadable == (("a\\nb.png", "another file has the same name when printed"),)
+
+
+def test_subgroups_of_arrays():
+    x = np.zeros((2, 1, 3, 3))
+    assert from_arrays(x, subgroups=["a", "b\n"]).subgroups == ("a", "b\\n")
+    assert from_arrays(x).subgroups is None
+    with pytest.raises(InputError, match="1 subgroups for 2 images"):
+        from_arrays(x, subgroups=["a"])
+    with pytest.raises(InputError, match="give 1 to 200 characters"):
+        from_arrays(x, subgroups=["a", ""])
+
+
+KINDS = ("png", "tiff", "npy", "jpeg", "csv", "json", "gz")
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from(["", "a/", "val/"]), st.sampled_from(KINDS)),
+        st.tuples(st.integers(0, 3), st.integers(0, 80), st.binary(max_size=12)),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_any_folder_is_images_or_a_message(tmp_path_factory, files):
+    """Each file is sound, or damaged, or belongs to another ending."""
+    folder = tmp_path_factory.mktemp("any")
+    for (place, kind), (content, at, patch) in files.items():
+        stream = io.BytesIO()
+        if content == 0:
+            Image.new("L", (4, 4), 7).save(stream, "PNG")
+        elif content == 1:
+            Image.new("I;16", (5, 3), 7).save(stream, "TIFF")
+        elif content == 2:
+            np.save(stream, np.full((4, 4), 0.5))
+        damaged = bytearray(stream.getvalue())
+        damaged[at : at + len(patch)] = patch
+        name = "labels" if kind in ("csv", "json") else "t10k-images-idx3-ubyte"
+        (folder / place).mkdir(exist_ok=True)
+        (folder / place / f"{name}.{kind}").write_bytes(damaged)
+    message = None
+    try:
+        images = load_images(folder, input_shape=SHAPE)
+    except InputError as error:
+        message = str(error)
+    if message is not None:
+        assert len(message.splitlines()) <= 2
+        return
+    pixels = images.pixels
+    assert pixels.shape == (len(images.names), *SHAPE)
+    assert 0 <= pixels.min() <= pixels.max() <= 1
+    assert len(images.names) + len(images.unreadable) >= 1

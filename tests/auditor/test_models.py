@@ -64,15 +64,15 @@ def test_one_number_serves_all_channels_and_default_is_the_identity():
 
 
 def test_other_sizes_are_resized_inside_and_the_gradient_is_in_their_pixels():
-    model = from_network(Sums(1), input_shape=(1, 4, 4))
-    x = images(2, 1, 8, 6).requires_grad_()
+    model = from_network(Sums(), input_shape=(3, 4, 4))
+    x = images(2, 3, 8, 6).requires_grad_()
     logits = model(x)
     small = F.interpolate(x, size=(4, 4), mode="bilinear", antialias=True)
     torch.testing.assert_close(logits, small.sum((2, 3)))
     (gradient,) = torch.autograd.grad(logits.sum(), x)
     assert gradient.shape == x.shape
-    # The map from image to logit is linear with positive weights: gradient · x is the logit.
-    torch.testing.assert_close((gradient * x).sum((1, 2, 3)), logits[:, 0])
+    # The map from image to logits is linear with positive weights: gradient · x is their sum.
+    torch.testing.assert_close((gradient * x).sum((1, 2, 3)), logits.sum(dim=1))
     assert (gradient > 0).all()
 
 

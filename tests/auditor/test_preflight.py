@@ -134,7 +134,6 @@ def test_log_probabilities_are_noted():
 
 
 BAD_NETWORKS = [
-    ({"after": lambda z: z.softmax(1)}, "Return logits: leave the softmax out"),
     ({"after": lambda z: z.detach()}, "no gradient reaches the image"),
     ({"before": lambda x: x.detach()}, "no gradient reaches the image"),
     ({"after": torch.inference_mode()(lambda z: z * 2)}, "no gradient reaches the image"),
@@ -147,12 +146,12 @@ BAD_NETWORKS = [
     ({"after": lambda z: z / 0}, "logits are not finite"),
     ({"after": lambda z: (z - z).sqrt() + z}, "the gradient is not finite"),
     ({"after": Broken.apply}, "backward fails .RuntimeError: no backward here"),
-    ({"after": lambda z: (z, z)}, "the output is a tuple"),
-    ({"after": lambda z: {"logits": z}}, "the output is a dict"),
-    ({"after": lambda z: z.argmax(1)}, r"the output has shape \(4,\)"),
-    ({"after": lambda z: z[:, :1]}, r"the output has shape \(4, 1\)"),
+    ({"after": lambda z: (z, z)}, r"several tensors, 0 \(1×3\), 1 \(1×3\)"),
+    ({"after": lambda z: {"logits": None}}, "a dict without tensors"),
+    ({"after": lambda z: z.argmax(1)}, "returns whole numbers"),
+    ({"after": lambda z: z[:, :, None]}, r"the output has shape \(4, 3, 1\)"),
     ({"after": lambda z: z[:2]}, r"the output has shape \(2, 3\)"),
-    ({"after": lambda z: (z * 9).int()}, "logits are not finite"),
+    ({"after": lambda z: (z * 9).int()}, "returns whole numbers"),
 ]
 
 

@@ -232,11 +232,21 @@ def test_of_two_twins_the_worse_counts():
     assert found.verdict == "no_sigma"
 
 
-def test_a_gate_that_cannot_be_evaluated_does_not_block_but_is_said():
-    found = decide(audit(without=("control",)))
-    assert found.verdict == "recommended"
-    assert named(found.gates, "reinitialized").passed is None
-    assert any("could not be evaluated" in reason for reason in found.reasons)
+@pytest.mark.parametrize(
+    ("impossible", "reason"),
+    [
+        ({}, "Not measured."),
+        ({"control": "It has no layers."}, "Not applicable: It has no layers."),
+    ],
+)
+def test_a_gate_that_cannot_be_evaluated_leaves_the_verdict_open(impossible, reason):
+    """Gates come before any recommendation (math section 8)."""
+    found = decide(audit(without=("control",)), not_applicable=impossible)
+    assert (found.verdict, found.sigma, found.considered) == ("inconclusive", None, 0.2)
+    assert "a gate could not be evaluated" in found.reasons[0]
+    gate = named(found.gates, "reinitialized")
+    assert (gate.passed, gate.reason) == (None, reason)
+    assert any(reason in sentence for sentence in found.reasons[1:])
 
 
 def test_a_gate_must_hold_on_the_confirmation_half_too():

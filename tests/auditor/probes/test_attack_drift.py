@@ -325,3 +325,50 @@ def test_a_doubled_budget_has_twice_the_gradients_only():
     doubled = NOISY.doubled()
     assert doubled.gradients == 2 * NOISY.gradients
     assert (doubled.search_samples, doubled.select_samples, doubled.samples) == (3, 5, 12)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+def test_other_aims_reach_further_than_random_signs_and_compete(sigma):
+    """Mass-center and manipulation, at the ε asked for alone; both are candidates of strongest."""
+    model = network(0)
+    images, run = subject(model, 8), evaluator(model)
+    budget = dataclasses.replace(NOISY, gradients=160) if sigma else PLAIN
+    maps = clean_maps(run, images, sigma=sigma, samples=budget.samples)
+    wanted = maps.shown.abs().sum(dim=1).roll(1, dims=0)
+    wanted[2] = torch.nan
+    _, plain = attack_drift(
+        run, images, maps, sigma=0.0, epsilons=(4.0, 16.0), budget=PLAIN, transfer={}
+    )
+    records, _ = attack_drift(
+        run,
+        images,
+        maps,
+        sigma=sigma,
+        epsilons=(4.0, 16.0),
+        budget=budget,
+        transfer=plain,
+        wanted=wanted,
+        aimed=(16.0,),
+    )
+    aims = {(k.attack, k.epsilon) for k in records} - {
+        (attack, epsilon)
+        for attack in ("strongest", "topk", "random_signs", "transfer")
+        for epsilon in (4.0, 16.0)
+    }
+    assert aims == {("mass_center", 16.0), ("manipulation", 16.0)}
+    at = {"sigma": sigma, "epsilon": 16.0}
+
+    def mean(metric: str, attack: str) -> float:
+        return float(np.nanmean(value(records, metric, attack=attack, **at)))
+
+    assert mean("center_shift", "mass_center") > 1.2 * mean("center_shift", "random_signs")
+    assert mean("target_cosine", "manipulation") > mean("target_cosine", "random_signs")
+    reached = value(records, "target_cosine", attack="manipulation", **at)
+    assert np.isnan(reached).tolist() == [False, False, True] + [False] * 5
+    # An image without a target is not one that lost its label.
+    assert value(records, "infeasible", attack="manipulation", **at).sum() == 0
+    if sigma == 0:  # without noise the strongest is so image by image
+        worst = value(records, "topk_intersection", attack="strongest", **at)
+        for attack in ("topk", "mass_center", "manipulation"):
+            other = value(records, "topk_intersection", attack=attack, **at)
+            assert (worst <= np.nan_to_num(other, nan=1)).all(), attack

@@ -1,0 +1,1 @@
+"""Files that hold many images: NumPy arrays, IDX, CIFAR batches."""
