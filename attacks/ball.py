@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,10 @@ class Linf:
         """A random allowed δ; see :func:`random_start`."""
         return random_start(x, epsilon, generators)
 
+    def reach(self, x: Tensor, epsilon: Tensor) -> Tensor:
+        """The largest ℓ₂ length (B,) of an allowed δ, the box aside."""
+        return epsilon * math.sqrt(x[0].numel())
+
     def unit(self, direction: Tensor) -> Tensor:
         """The step of ℓ∞ norm 1 that goes furthest along a direction (B, C, H, W)."""
         return direction.sign()
@@ -68,6 +73,10 @@ class L2:
         """δ of length ε in a random direction, one generator per image, put into the box."""
         drawn = torch.stack([torch.randn(x.shape[1:], generator=g) for g in generators])
         return self.project(x, self.unit(drawn.to(x.dtype)) * _wide(epsilon, x), epsilon)
+
+    def reach(self, x: Tensor, epsilon: Tensor) -> Tensor:
+        """The largest ℓ₂ length (B,) of an allowed δ, the box aside."""
+        return epsilon
 
     def unit(self, direction: Tensor) -> Tensor:
         """The direction (B, C, H, W) at length 1; zero stays zero."""

@@ -19,6 +19,9 @@ from attacks.clean import Clean, Objective
 from attacks.explain import Twin
 from attacks.problem import Fees, Problem
 
+SHORTEST = 1e-6
+"""The ℓ₂ length that a ball is taken to have at least, so that none divides by zero."""
+
 
 class Aim:
     """What the objective wants of the map, by the mean of the maps seen lately.
@@ -81,10 +84,11 @@ class Difference:
     Attributes
     ----------
     longest, shortest
-        First and last h, the ℓ₂ length of the difference, geometric in between, for 784 pixel
-        values (a 28×28 image); it scales with √(number of values). A long difference sees the
-        coarse shape of the map, a short one the kinks near by. A map smoothed by σ has no
-        structure much below σ: there h is at least 20σ at first and 2σ at last.
+        First and last h, the ℓ₂ length of the difference, geometric in between, as a share of the
+        largest ℓ₂ length in the ball. A long difference sees the coarse shape of the map, a short
+        one the kinks near by; beyond the ball nothing is worth seeing. A map smoothed by σ has no
+        structure much below σ: there h is at least 20σ at first and 2σ at last for 784 pixel
+        values (a 28×28 image), and scales with √(number of values).
 
     Notes
     -----
@@ -100,7 +104,7 @@ class Difference:
         self, problem: Problem, delta: Tensor, aim: Aim, step: Step
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`Oracle`."""
-        h = self._length(problem, step)
+        h = wide(self._length(problem, step)).to(delta.dtype)
         if problem.sigma > 0:
             if aim.mean is None:
                 aim.see(problem.look(delta, draw=step.number)[0])
@@ -116,7 +120,7 @@ class Difference:
         return 2 * fees.samples + (1 if fees.noisy else 0)
 
     def _both_ends(
-        self, problem: Problem, delta: Tensor, aim: Aim, step: Step, h: float
+        self, problem: Problem, delta: Tensor, aim: Aim, step: Step, h: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         v = h * aim.v()
         twice = problem.take(torch.arange(len(problem)).repeat(2))
@@ -127,10 +131,12 @@ class Difference:
         kept = problem.kept(delta)
         return middle, kept, (ahead - behind) / (2 * h)
 
-    def _length(self, problem: Problem, step: Step) -> float:
-        size = math.sqrt(problem.x[0].numel() / 784)
-        first, last = max(self.longest, 20 * problem.sigma), max(self.shortest, 2 * problem.sigma)
-        return size * geometric(first, last, step.progress)
+    def _length(self, problem: Problem, step: Step) -> Tensor:
+        least = math.sqrt(problem.x[0].numel() / 784) * problem.sigma
+        reach = problem.ball.reach(problem.x, problem.epsilon).clamp_min(SHORTEST)
+        first = (self.longest * reach).clamp_min(20 * least)
+        last = (self.shortest * reach).clamp_min(2 * least)
+        return first * (last / first) ** step.progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +163,9 @@ class SurrogateDifference:
         maps, kept = problem.look(delta, draw=step.number)
         aim.see(maps)
         explain = _twin(problem, self.first_beta, self.last_beta, step).explain
-        size = math.sqrt(problem.x[0].numel() / 784)
-        h = size * geometric(self.longest, self.shortest, step.progress)
+        reach = problem.ball.reach(problem.x, problem.epsilon).clamp_min(SHORTEST)
+        share = geometric(self.longest, self.shortest, step.progress)
+        h = wide(share * reach).to(delta.dtype)
         v, x = h * aim.v(), problem.x + delta
         ends = torch.cat([x + v, x - v])
         both, _ = explain(ends, rows=problem.rows.repeat(2), draw=step.number)

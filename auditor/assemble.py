@@ -105,7 +105,7 @@ def _excluded(
     key: Key, values: Values, lost: Values | None, misclassified: Values
 ) -> Mapping[str, int]:
     missing = np.isnan(values)
-    attacked = {"attack", "curvature", "transfer_matrix"}
+    attacked = {"attack", "curvature", "natural", "transfer_matrix"}
     apart = missing & (misclassified > 0) & (key.probe in attacked)
     infeasible = missing & ~apart & (lost == 1 if lost is not None else False)
     other = "outside the sample" if key.probe == "transfer_matrix" else "undefined"

@@ -15,6 +15,7 @@ from torch import Tensor
 from attacks import MassCenter
 from attacks.pool import KEEP
 from auditor.evaluation import Evaluator
+from auditor.probes.natural import CHANGES
 from auditor.probes.subject import fees
 from auditor.probes.suite import aim, strongest
 from auditor.probes.transfer import corners
@@ -86,6 +87,11 @@ def predict_costs(settings: Settings, *, images: int, twins: int, classes: int) 
             probe="curvature",
             gradients=images * (min(classes, s.hessian_classes) + 1 + len(s.epsilons)),
             forwards=0,
+        ),
+        Cost(
+            probe="natural",
+            gradients=images * len(CHANGES) * (1 + smooth * n * s.smooth_objectives),
+            forwards=images * len(CHANGES) * smooth * s.smooth_objectives,
         ),
         _transfer(s, images=images),
         Cost(probe="gallery", gradients=shown * (2 + 3 * n), forwards=shown),

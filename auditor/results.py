@@ -48,7 +48,8 @@ class Measurement:
     Attributes
     ----------
     probe
-        ``smoothing``, ``attack``, ``twin``, ``control`` or ``curvature``.
+        ``smoothing``, ``attack``, ``natural``, ``twin``, ``control``, ``curvature`` or
+        ``transfer_matrix``.
     metric
         Name as in the field, e.g. ``topk_intersection``.
     unit
@@ -64,7 +65,8 @@ class Measurement:
     epsilon
         Size of the perturbation in 1/255 units.
     attack
-        ``topk`` (adaptive), ``transfer`` or ``random_signs``.
+        ``strongest``, ``topk``, ``mass_center``, ``manipulation``, ``transfer`` or
+        ``random_signs``; of ``natural`` the name of the change.
     partner
         Twin or control that the model is compared with.
     chance

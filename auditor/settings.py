@@ -41,7 +41,8 @@ class Settings:
         Against smoothed maps: the same for each σ, fresh draws per map in the search, draws for
         the choice among candidates.
     smooth_objectives
-        Whether mass-center and manipulation attack the smoothed maps too, with half the budget.
+        Whether mass-center and manipulation attack the smoothed maps too, with half the budget,
+        and everyday changes of the pictures are tried on them.
     transfer_images
         Images for which perturbations found at one σ are tried at others; 0 leaves that out.
     k

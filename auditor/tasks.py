@@ -20,6 +20,7 @@ from auditor.models import Classifier
 from auditor.probes.attack_drift import AttackBudget, Deltas, attack_drift, search
 from auditor.probes.curvature import curvature
 from auditor.probes.members import control_probe, twin_probe
+from auditor.probes.natural import natural_drift
 from auditor.probes.smoothing import smoothing
 from auditor.probes.subject import CleanMaps, Subject, clean_maps
 from auditor.probes.transfer import transfer_matrix
@@ -112,11 +113,14 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
     arrays: Arrays = {}
     if usable.any():
         attacked = bench.subject([row for row, ok in zip(rows, usable.tolist(), strict=True) if ok])
+        usable_maps = CleanMaps(
+            shown=maps.shown[usable], fresh=maps.fresh[usable], kept=maps.kept[usable]
+        )
         aimed = s.smooth_epsilons if sigma == 0 or s.smooth_objectives else ()
         found, deltas = attack_drift(
             bench.evaluator("attack"),
             attacked,
-            CleanMaps(shown=maps.shown[usable], fresh=maps.fresh[usable], kept=maps.kept[usable]),
+            usable_maps,
             sigma=sigma,
             epsilons=s.smooth_epsilons if sigma else s.epsilons,
             budget=bench.budget(sigma),
@@ -125,6 +129,11 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
             aimed=aimed,
         )
         records |= _spread(found, usable)
+        if aimed:
+            natural = natural_drift(
+                bench.evaluator("natural"), attacked, usable_maps, sigma=sigma, samples=samples
+            )
+            records |= _spread(natural, usable)
         tried = sorted(deltas)
         # The next smaller ε's perturbation is a candidate when the attack is repeated.
         wanted = {e for at in s.smooth_epsilons for e in tried[: tried.index(at) + 1][-2:]}

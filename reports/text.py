@@ -213,6 +213,21 @@ NOT_RUN = {
     "snippet": "No σ is recommended, so no code for a smoothed map is given.",
 }
 
+NATURAL = {
+    "jpeg_75": "JPEG, quality 75",
+    "jpeg_50": "JPEG, quality 50",
+    "resize": "half size and back",
+    "brighter": "brightness +10%",
+    "darker": "brightness −10%",
+    "shift": "shift by one pixel",
+}
+
+NATURAL_READING = (
+    "What everyday changes of a picture do to its explanation, with noise of their own on smoothed "
+    "maps: the measure of what an attack adds. After a shift the map is moved back, so that only "
+    "what does not follow the picture counts. Images whose prediction changes are excluded."
+)
+
 MANIPULATION_READING = (
     "Cosine between the moved map and the map of the next image of the audit, at which the attack "
     "aimed; 1 would be that map itself."

@@ -76,11 +76,52 @@ def build(result: AuditResult) -> list[Flowable]:
             "Small type: confidence interval over images. n and exclusions as in the table above.",
             "caption",
         ),
+        *_natural(result),
         *_manipulation(result),
         *_transfer_matrix(result),
         *subgroups.build(result),
     ]
     return parts
+
+
+def _natural(result: AuditResult) -> list[Flowable]:
+    """How far maps move when nobody attacks."""
+    found = result.find(probe="natural", metric="topk_intersection")
+    if not found:
+        return []
+    metrics = ("spearman", "center_shift", "cosine_distance", "ssim")
+    rows = [
+        (
+            short(m.sigma),
+            text.NATURAL.get(m.attack or "", m.attack or NOTHING),
+            estimate_cell(m.estimate),
+            *(
+                estimate_cell(
+                    estimate(result, probe="natural", metric=name, sigma=m.sigma, attack=m.attack)
+                )
+                for name in metrics
+            ),
+            count(m.estimate.n) if m.estimate else "0",
+            exclusions(m),
+        )
+        for m in sorted(found, key=lambda m: m.sigma or 0.0)
+    ]
+    return [
+        subsection("When nobody attacks"),
+        paragraph(text.NATURAL_READING),
+        table(
+            (
+                "σ",
+                "Change",
+                text.METRICS["topk_intersection"],
+                *(text.METRICS[name] for name in metrics),
+                "n",
+                "Excluded",
+            ),
+            rows,
+            (0.8, 1.8, 1.3, 1.3, 1.3, 1.3, 1.3, 0.6, 1.9),
+        ),
+    ]
 
 
 def _manipulation(result: AuditResult) -> list[Flowable]:

@@ -34,7 +34,9 @@ from .subjects import (
 )
 
 SIZE = math.sqrt(math.prod(SHAPE) / 784)
-"""The factor of every length of a difference, for images of this shape."""
+"""The factor of lengths that follow σ, for images of this shape."""
+REACH = 28 * SIZE * EPSILON
+"""The largest ℓ₂ length in the ball, which other lengths are a share of."""
 FIRST, SECOND = Step(number=0, progress=0.0), Step(number=1, progress=0.0)
 
 
@@ -75,7 +77,7 @@ def test_one_end_is_a_hessian_vector_product_up_to_h(smooth_subject):
     for h in (0.01, 0.005):
         subject.forget()
         looking = aim(problem)
-        maps, kept, found = Difference(longest=h / SIZE)(problem, delta, looking, FIRST)
+        maps, kept, found = Difference(longest=h / REACH)(problem, delta, looking, FIRST)
         here, there = subject.searched
         torch.testing.assert_close(maps, subject.maps(here.x, problem.rows)[0])
         assert torch.equal(here.x, subject.x + delta)
@@ -95,7 +97,7 @@ def test_the_end_alternates_and_two_of_them_make_a_central_difference(smooth_sub
     problem, errors = subject.problem(EPSILON), []
     for h in (0.02, 0.01):
         subject.forget()
-        oracle, looking = Difference(longest=h / SIZE), aim(problem)
+        oracle, looking = Difference(longest=h / REACH), aim(problem)
         ahead = oracle(problem, delta, looking, FIRST)[2]
         behind = oracle(problem, delta, looking, SECOND)[2]
         _, end, _, other = subject.searched
@@ -112,7 +114,7 @@ def test_maps_with_noise_take_both_ends_and_their_mean_is_the_map(smooth_subject
     problem, errors = subject.problem(EPSILON, sigma=1e-9, samples=2), []
     for h in (0.02, 0.01):
         subject.forget()
-        oracle, looking = Difference(longest=h / SIZE), aim(problem)
+        oracle, looking = Difference(longest=h / REACH), aim(problem)
         oracle(problem, delta, looking, FIRST)
         v = looking.v()  # what the next step aims with
         subject.forget()
@@ -146,13 +148,13 @@ def test_both_ends_share_their_noise_and_steps_do_not():
 @pytest.mark.parametrize(
     ("sigma", "progress", "length"),
     [
-        (0.0, 0.0, 1.0),
-        (0.0, 1.0, 0.02),
-        (0.0, 0.5, math.sqrt(0.02)),
-        (0.3, 0.0, 6.0),  # 20σ
-        (0.3, 1.0, 0.6),  # 2σ
-        (0.001, 0.0, 1.0),
-        (0.001, 1.0, 0.02),
+        (0.0, 0.0, REACH),
+        (0.0, 1.0, 0.02 * REACH),
+        (0.0, 0.5, math.sqrt(0.02) * REACH),
+        (0.3, 0.0, 6.0 * SIZE),  # 20σ
+        (0.3, 1.0, 0.6 * SIZE),  # 2σ
+        (0.001, 0.0, REACH),
+        (0.001, 1.0, 0.02 * REACH),
     ],
 )
 def test_the_length_of_a_difference(sigma, progress, length):
@@ -163,7 +165,7 @@ def test_the_length_of_a_difference(sigma, progress, length):
     moved = subject.searched[-1].x[:2] - subject.x - delta
     # Float32: the difference of two images.
     torch.testing.assert_close(
-        moved.flatten(1).norm(dim=1), torch.full((2,), SIZE * length), rtol=1e-4, atol=0
+        moved.flatten(1).norm(dim=1), torch.full((2,), length), rtol=1e-4, atol=0
     )
 
 
@@ -220,7 +222,7 @@ def test_surrogate_difference_is_central(hidden, progress, beta):
     looking, step, errors = aim(problem, Mass()), Step(number=3, progress=progress), []
     for h in (0.02 / beta, 0.01 / beta):
         subject.forget()
-        oracle = SurrogateDifference(longest=h / SIZE, shortest=h / SIZE)
+        oracle = SurrogateDifference(longest=h / REACH, shortest=h / SIZE)
         maps, _, found = oracle(problem, delta, looking, step)
         (ends,) = subject.surrogate
         assert (ends.draw, ends.rows.tolist()) == (3, [0, 1, 2, 3] * 2)
