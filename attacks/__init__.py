@@ -10,6 +10,7 @@ from attacks.manipulation import Manipulation, as_target_map
 from attacks.oracles import Difference, DoubleBackward, Oracle, SurrogateDifference, fastest
 from attacks.pool import Found, choose, merge
 from attacks.problem import Fees, Problem
+from attacks.random_search import RandomSearch
 from attacks.rank import Rank
 from attacks.region import TargetRegion
 from attacks.rules import Annealed, Apgd, FixedSign
@@ -40,6 +41,7 @@ __all__ = [
     "Objective",
     "Oracle",
     "Problem",
+    "RandomSearch",
     "Rank",
     "Search",
     "Strongest",

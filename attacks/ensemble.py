@@ -12,12 +12,13 @@ from attacks.clean import Objective
 from attacks.oracles import Difference
 from attacks.pool import Found, choose, merge
 from attacks.problem import Fees, Problem
+from attacks.random_search import RandomSearch
 from attacks.rules import Annealed
 from attacks.search import Search
 from attacks.topk import Boundary
 
 POLISH = Search(
-    objective=Boundary(temperature=0.03),
+    objective=Boundary(temperature=0.05),
     rule=Annealed(first=1 / 8, last=1 / 80),
     oracle=Difference(longest=0.2),
 )
@@ -61,8 +62,8 @@ class Strongest:
         Decides among them: lower is worse for the map.
     """
 
-    members: tuple[Search, ...] = (Search(),)
-    polish: Search | None = POLISH
+    members: tuple[Search | RandomSearch, ...] = (Search(),)
+    polish: Search | RandomSearch | None = POLISH
     metric: Objective = Boundary()
 
     def run(self, problem: Problem, *, budget: float, candidates: tuple[Tensor, ...] = ()) -> Best:
@@ -91,7 +92,7 @@ class Strongest:
         by = scores.argmin(dim=0)[source].masked_fill(~winner.feasible, -1)
         return Best(found=winner, by=by, members=tuple(founds))
 
-    def split(self, fees: Fees, *, budget: float) -> tuple[Search, ...]:
+    def split(self, fees: Fees, *, budget: float) -> tuple[Search | RandomSearch, ...]:
         """Every search with the steps that its share of the budget allows.
 
         Raises
@@ -123,7 +124,7 @@ class Strongest:
         again = sum(self._again(search) for search in searches) * fees.select_samples
         return float(len(searches) * one + again)
 
-    def _again(self, search: Search) -> bool:
+    def _again(self, search: Search | RandomSearch) -> bool:
         """Whether the search's score is another one: another formula, or another target."""
         own, metric = search.objective, self.metric
         if type(own).score is not type(metric).score:
@@ -134,7 +135,7 @@ class Strongest:
             if isinstance(value, Tensor)
         )
 
-    def _judged(self, problem: Problem, search: Search, found: Found) -> Found:
+    def _judged(self, problem: Problem, search: Search | RandomSearch, found: Found) -> Found:
         """The same perturbation by the ensemble's metric."""
         if not self._again(search):
             return found

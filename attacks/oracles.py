@@ -105,7 +105,7 @@ class Difference:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`Oracle`."""
         h = wide(self._length(problem, step)).to(delta.dtype)
-        if problem.sigma > 0:
+        if problem.fees.noisy:
             if aim.mean is None:
                 aim.see(problem.look(delta, draw=step.number)[0])
             return self._both_ends(problem, delta, aim, step, h)

@@ -58,7 +58,7 @@ class Search:
             problem=problem,
             delta=problem.ball.project(problem.x, delta, problem.epsilon),
             velocity=torch.zeros_like(problem.x),
-            aim=Aim(self.objective, problem.clean, MEMORY if problem.sigma > 0 else 0.0),
+            aim=Aim(self.objective, problem.clean, MEMORY if problem.fees.noisy else 0.0),
             scores=torch.empty((0, len(problem)), dtype=torch.float64),
         )
         for number in range(self.steps):

@@ -9,6 +9,8 @@
 
 from auditor.attack_result import AttackResult
 from auditor.attacking import attack
+from auditor.attributions.custom import Custom
+from auditor.attributions.foreign import from_cam, from_captum
 from auditor.engine import audit
 from auditor.errors import AuditorError, IncompleteRunError, InputError
 from auditor.images import ImageSet, from_arrays, load_images
@@ -22,6 +24,7 @@ __all__ = [
     "AuditResult",
     "AuditorError",
     "Classifier",
+    "Custom",
     "ImageSet",
     "IncompleteRunError",
     "InputError",
@@ -29,6 +32,8 @@ __all__ = [
     "attack",
     "audit",
     "from_arrays",
+    "from_cam",
+    "from_captum",
     "from_network",
     "load_images",
     "load_model",

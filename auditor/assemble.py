@@ -55,6 +55,7 @@ def measurements(
     k: int,
     input_shape: tuple[int, int, int],
     seed: int,
+    method: str = "simple_grad",
 ) -> tuple[Measurement, ...]:
     """Every condition with its mean, interval and counts of what was excluded.
 
@@ -91,6 +92,7 @@ def measurements(
                 values=plain,
                 estimate=bootstrap_estimate(plain, seed=seed, bounds=_RANGES.get(key.metric)),
                 excluded=_excluded(key, values, lost, misclassified),
+                method=method,
                 sigma=key.sigma,
                 epsilon=key.epsilon,
                 attack=key.attack,

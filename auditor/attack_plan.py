@@ -24,6 +24,7 @@ from attacks import (
     MassCenter,
     Objective,
     Oracle,
+    RandomSearch,
     Rank,
     Search,
     Strongest,
@@ -87,7 +88,7 @@ class Request:
             sigma=self.sigma, samples=self.search_samples, select_samples=self.select_samples
         )
 
-    def spend(self, attacker: Search | Strongest) -> int:
+    def spend(self, attacker: Search | RandomSearch | Strongest) -> int:
         """Gradients for each image and ε: the budget, or what the steps take."""
         if self.steps is None:
             return self.budget
@@ -100,7 +101,7 @@ class Request:
             return TargetRegion(mask=target) if region else Manipulation(target=target)
         return _PLAIN.get(self.attack, Boundary)()
 
-    def attacker(self, target: Tensor | None, oracle: Oracle) -> Search | Strongest:
+    def attacker(self, target: Tensor | None, oracle: Oracle) -> Search | RandomSearch | Strongest:
         """The searches without their budget.
 
         A rule or an oracle of the kind that a search has anyway leaves it as it is tuned.
@@ -111,7 +112,9 @@ class Request:
         if not isinstance(oracle, Difference):
             changes["oracle"] = oracle
 
-        def fitted(search: Search) -> Search:
+        def fitted(search: Search | RandomSearch) -> Search | RandomSearch:
+            if isinstance(search, RandomSearch):  # it has neither rule nor oracle
+                return search
             return dataclasses.replace(search, **changes)  # type: ignore[arg-type]
 
         if self.attack != "strongest":
@@ -250,7 +253,7 @@ def _check_budget(asked: Request) -> None:
         )
 
 
-def _cost(attacker: Search | Strongest, paid: Fees, *, steps: int) -> int:
+def _cost(attacker: Search | RandomSearch | Strongest, paid: Fees, *, steps: int) -> int:
     """Gradients for each image and ε that allow so many steps of every search."""
     searches = _searches(attacker)
     each = [dataclasses.replace(search, steps=steps).cost(paid) for search in searches]
@@ -261,9 +264,11 @@ def _cost(attacker: Search | Strongest, paid: Fees, *, steps: int) -> int:
     return math.ceil(len(searches) * max(each) + extra)
 
 
-def describe_searches(attacker: Search | Strongest, budget: float, paid: Fees) -> tuple[str, ...]:
+def describe_searches(
+    attacker: Search | RandomSearch | Strongest, budget: float, paid: Fees
+) -> tuple[str, ...]:
     """Each search in words, with its steps."""
-    if isinstance(attacker, Search):
+    if isinstance(attacker, Search | RandomSearch):
         return (_words(attacker.within(budget, paid)),)
     fitted = attacker.split(paid, budget=budget)
     polish = ["polish, "] if attacker.polish is not None else []
@@ -273,14 +278,16 @@ def describe_searches(attacker: Search | Strongest, budget: float, paid: Fees) -
     )
 
 
-def _words(search: Search) -> str:
-    parts = (search.objective, search.rule, search.oracle)
+def _words(search: Search | RandomSearch) -> str:
+    parts: tuple[object, ...] = (search.objective, search)
+    if isinstance(search, Search):
+        parts = (search.objective, search.rule, search.oracle)
     names = ", ".join(type(part).__name__ for part in parts)
     return f"{names}, restart {search.restart}: {search.steps} steps"
 
 
-def _searches(attacker: Search | Strongest) -> tuple[Search, ...]:
-    if isinstance(attacker, Search):
+def _searches(attacker: Search | RandomSearch | Strongest) -> tuple[Search | RandomSearch, ...]:
+    if isinstance(attacker, Search | RandomSearch):
         return (attacker,)
     return (*attacker.members, *(() if attacker.polish is None else (attacker.polish,)))
 

@@ -12,7 +12,13 @@ from rich.console import Console
 
 import reports
 from auditor.loading import load_twin
-from auditor.options import choose_device, compute_options, input_options, load_input
+from auditor.options import (
+    choose_device,
+    compute_options,
+    explain_option,
+    input_options,
+    load_input,
+)
 from auditor.plan import forecast, make_plan
 from auditor.settings import EFFORTS
 from profiles import available
@@ -27,6 +33,7 @@ from profiles import available
     metavar="SPEC",
     help="The task learned anew: SPEC,weights=FILE,input-size=240,... Repeatable.",
 )
+@explain_option
 @click.option(
     "--profile",
     default="compliance",
@@ -46,6 +53,7 @@ from profiles import available
 def check(
     *,
     twins: tuple[str, ...],
+    explain: str | None,
     profile: str,
     effort: str,
     seed: int | None,
@@ -74,6 +82,7 @@ def check(
         device=device,
         batch=batch,
         seed=seed,
+        explain=explain,
     )
     members = {
         model.name: checks

@@ -23,6 +23,7 @@ from auditor.options import (
     choose_device,
     command_line,
     compute_options,
+    explain_option,
     input_options,
     load_input,
 )
@@ -70,6 +71,7 @@ def cli() -> None:
     metavar="predicted|label|INDEX",
     help="The class that is explained.",
 )
+@explain_option
 @click.option(
     "--profile",
     default="compliance",
@@ -113,6 +115,7 @@ def audit(
     *,
     twins: tuple[str, ...],
     target: str,
+    explain: str | None,
     profile: str,
     effort: str,
     sigma: str | None,
@@ -159,6 +162,7 @@ def audit(
         k=k,
         seed=seed,
         target=parse_target(target),
+        explain=explain,
     )
     stderr = Console(stderr=True, quiet=quiet, highlight=False)
     for name, reason in plan.images.unreadable:

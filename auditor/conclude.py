@@ -14,6 +14,7 @@ from auditor.records import Values
 from auditor.results import (
     AuditResult,
     Cost,
+    ExplanationRecord,
     ImageIdentity,
     Measurement,
     ProfileRecord,
@@ -58,6 +59,13 @@ def conclude(
         settings=tuple(Setting(**setting) for setting in fixed["origins"]),
         environment=fixed["environment"],
         costs=costs,
+        explanation=ExplanationRecord(
+            name=plan.method.name,
+            identity=plan.method.identity,
+            price=plan.method.price,
+            random=plan.method.random,
+            differentiable=plan.method.differentiable,
+        ),
         notes=(*plan.notes, *_another_class(plan, predicted)),
         not_applicable=plan.not_applicable,
         command=fixed["command"],

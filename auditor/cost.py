@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import resource
 import statistics
 import sys
@@ -14,9 +16,10 @@ from torch import Tensor
 
 from attacks import MassCenter
 from attacks.pool import KEEP
+from auditor.attributions import Method
 from auditor.evaluation import Evaluator
 from auditor.probes.natural import CHANGES
-from auditor.probes.subject import fees
+from auditor.probes.subject import SIMPLE_GRAD, fees
 from auditor.probes.suite import aim, strongest
 from auditor.probes.transfer import corners
 from auditor.results import Cost
@@ -46,15 +49,24 @@ class Estimate:
     memory_mib: float
 
 
-def predict_costs(settings: Settings, *, images: int, twins: int, classes: int) -> tuple[Cost, ...]:
+def predict_costs(
+    settings: Settings,
+    *,
+    images: int,
+    twins: int,
+    classes: int,
+    method: Method = SIMPLE_GRAD,
+) -> tuple[Cost, ...]:
     """Model evaluations by probe; an upper bound but for images that lose their label."""
     s = settings
     smooth = len(s.sigmas) - 1
     n, per_sigma = s.samples, len(s.smooth_epsilons)
-    plain = _attack(s, sigma=0.0, budget=s.budget, objectives=False)
-    aimed = _attack(s, sigma=0.0, budget=s.budget, objectives=True)
-    smoothed = _attack(s, sigma=1.0, budget=s.smooth_budget, objectives=s.smooth_objectives)
-    doubled = _attack(s, sigma=1.0, budget=2 * s.smooth_budget, objectives=False)
+    plain = _attack(s, sigma=0.0, budget=s.budget, objectives=False, method=method)
+    aimed = _attack(s, sigma=0.0, budget=s.budget, objectives=True, method=method)
+    smoothed = _attack(
+        s, sigma=1.0, budget=s.smooth_budget, objectives=s.smooth_objectives, method=method
+    )
+    doubled = _attack(s, sigma=1.0, budget=2 * s.smooth_budget, objectives=False, method=method)
     members = 1 + smooth * (n + 1)
     shown = min(GALLERY, images)
     rows = [
@@ -96,15 +108,30 @@ def predict_costs(settings: Settings, *, images: int, twins: int, classes: int) 
         _transfer(s, images=images),
         Cost(probe="gallery", gradients=shown * (2 + 3 * n), forwards=shown),
     ]
-    return tuple(row for row in rows if row.gradients)
+    priced = [
+        row
+        if row.probe == "curvature"
+        else dataclasses.replace(row, gradients=method.price * row.gradients)
+        for row in rows
+    ]
+    return tuple(row for row in priced if row.gradients)
 
 
-def _attack(s: Settings, *, sigma: float, budget: int, objectives: bool) -> Cost:
-    """What all attacks on one image at one σ and ε take, and measuring what they found."""
-    price = fees(sigma=sigma, samples=s.search_samples, select_samples=s.select_samples)
-    searches = list(strongest(sigma=sigma).split(price, budget=budget))
+def _attack(s: Settings, *, sigma: float, budget: int, objectives: bool, method: Method) -> Cost:
+    """What all attacks on one image at one σ and ε take, in maps, and measuring what they found."""
+    price = fees(
+        sigma=sigma, samples=s.search_samples, select_samples=s.select_samples, method=method
+    )
+    searches = list(strongest(sigma=sigma, method=method).split(price, budget=budget))
     if objectives:
-        searches += 2 * [aim(MassCenter(), sigma=sigma).within(budget / 2, price)]
+        other = aim(MassCenter(), sigma=sigma, method=method).within(budget / 2, price)
+        searches += [other, other]
+    if not method.is_gradient:
+        # What the searches cost, the attack on the plain gradient, and seven maps to measure.
+        spent = sum(search.cost(price) for search in searches) / method.price
+        gradient = 0 if sigma else budget / method.price**2
+        maps = math.ceil(spent + gradient) + 8 * (s.samples if sigma else 1)
+        return Cost(probe="attack", gradients=maps, forwards=maps)
     steps = sum(search.steps for search in searches)
     candidates = (2 if objectives else 0) + (1 if sigma else 0)
     # Measured: strongest, topk, random signs, transfer, and the other objectives.
@@ -150,13 +177,16 @@ def estimate(
     models: Sequence[Evaluator],
     classes: int,
     leave_out: Sequence[str] = (),
+    method: Method = SIMPLE_GRAD,
 ) -> Estimate:
     """Predict evaluations, and minutes from timed batches of each model (the audited one first).
 
     ``x`` holds some of the images; they are repeated to a full batch. Probes named in
     ``leave_out`` are not run.
     """
-    predicted = predict_costs(settings, images=images, twins=len(models) - 1, classes=classes)
+    predicted = predict_costs(
+        settings, images=images, twins=len(models) - 1, classes=classes, method=method
+    )
     costs = tuple(cost for cost in predicted if cost.probe not in leave_out)
     per_gradient = [_seconds_per_gradient(model, x) for model in models]
     total = sum(

@@ -37,6 +37,7 @@ def audit(
     k: int | None = None,
     seed: int | None = None,
     target: str | int = "predicted",
+    explain: object = None,
     progress: Progress | None = None,
 ) -> AuditResult:
     """Audit a classifier's explanations and recommend a σ, or say that none will do.
@@ -68,6 +69,12 @@ def audit(
         Class that is explained: the one ``predicted``, the ``label``, or an index for all images.
         Images whose prediction is another are explained but not attacked, and counted apart.
 
+    explain
+        The explanation, if it is not the plain gradient: a function ``fn(model, x, target)`` that
+        returns a map (see :class:`auditor.Custom`), a captum ``Attribution`` (see
+        :func:`auditor.from_captum` for its arguments), a pytorch-grad-cam object, or
+        ``"file.py:fn"``.
+
     Raises
     ------
     InputError
@@ -90,6 +97,7 @@ def audit(
         k=k,
         seed=seed,
         target=target,
+        explain=explain,
     )
     command = "auditor.audit(...)"
     if resume and run is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -41,6 +42,8 @@ class Evaluator:
         Largest number of images in one call of the model.
     probe
         Where the evaluations are booked in ``meter``.
+    around
+        Context in which the model runs, e.g. one that smooths its ramps.
     """
 
     model: Callable[[Tensor], Tensor]
@@ -48,11 +51,12 @@ class Evaluator:
     device: str = "cpu"
     probe: str = "audit"
     meter: Meter = field(default_factory=Meter, repr=False)
+    around: Callable[[], AbstractContextManager[object]] = field(default=nullcontext, repr=False)
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, C, H, W)."""
         self.meter.add(self.probe, forwards=len(x))
-        with torch.no_grad():
+        with torch.no_grad(), self.around():
             parts = [self.model(part.to(self.device)).cpu() for part in torch.split(x, self.batch)]
         return torch.cat(parts)
 
@@ -65,7 +69,7 @@ class Evaluator:
         maps, logits = [], []
         for part, classes in self._batches(x, target):
             leaf = part.to(self.device, copy=True).requires_grad_()
-            with torch.enable_grad():
+            with torch.enable_grad(), self.around():
                 output = self.model(leaf)
                 score = output.gather(1, classes.to(self.device)[:, None]).sum()
             maps.append(torch.autograd.grad(score, leaf)[0].cpu())
@@ -79,7 +83,7 @@ class Evaluator:
         for part, classes in self._batches(x, target):
             leaf = part.to(self.device, copy=True).requires_grad_()
             index = classes.to(self.device)[:, None]
-            with torch.enable_grad():
+            with torch.enable_grad(), self.around():
                 output = self.model(leaf)
                 rivals = output.scatter(1, index, -torch.inf).amax(dim=1)
                 margin = (output.gather(1, index)[:, 0] - rivals).sum()
@@ -98,7 +102,7 @@ class Evaluator:
             self._batches(x, target), torch.split(v, self.batch), strict=True
         ):
             leaf = part.to(self.device, copy=True).requires_grad_()
-            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            with torch.enable_grad(), self.around(), sdpa_kernel(SDPBackend.MATH):
                 output = self.model(leaf)
                 score = output.gather(1, classes.to(self.device)[:, None]).sum()
                 (map_,) = torch.autograd.grad(score, leaf, create_graph=True)

@@ -56,6 +56,18 @@ def input_options(command: Command) -> Command:
     )
 
 
+def explain_option(command: Command) -> Command:
+    """Take ``--explain``, the user's own explanation."""
+    return _all(
+        command,
+        click.option(
+            "--explain",
+            metavar="FILE.py:FN",
+            help="Your own explanation, fn(model, x, target) -> map.  [default: the gradient]",
+        ),
+    )
+
+
 def compute_options(command: Command) -> Command:
     """Take ``--seed``, ``--device``, ``--threads`` and ``--batch``."""
     return _all(

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from auditor import cost
+from auditor.attributions import Method
 from auditor.attributions.noise import mix
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
 from auditor.evidence import FEWEST_IMAGES
+from auditor.explanation import examine, load_explanation, try_on
 from auditor.images import ImageSet
 from auditor.models import Classifier
 from auditor.preflight import run_preflight
@@ -37,13 +39,14 @@ class Plan:
     """A checked audit that has not started: nothing was measured or written.
 
     ``estimate`` is what it will cost; :func:`auditor.engine.execute` starts it. ``checks`` holds
-    the preflight of the audited model and of each twin, ``control`` the re-initialized model if the
-    format has one, ``target`` the class that is explained (``predicted``, ``label`` or an index),
-    ``not_applicable`` the probes that this model cannot have and why, ``notes`` what the user
-    should know of the audit as a whole.
+    the preflight of the audited model and of each twin, ``method`` the explanation, ``control`` the
+    re-initialized model if the format has one, ``target`` the class that is explained
+    (``predicted``, ``label`` or an index), ``not_applicable`` the probes that this model cannot
+    have and why, ``notes`` what the user should know of the audit as a whole.
     """
 
     classifier: Classifier
+    method: Method
     twins: tuple[Classifier, ...]
     images: ImageSet
     profile: Profile
@@ -70,6 +73,7 @@ def make_plan(
     device: str = "cpu",
     batch: int | None = None,
     target: str | int = "predicted",
+    explain: object = None,
     origin: str = "python",
     **given: Any,
 ) -> Plan:
@@ -85,9 +89,7 @@ def make_plan(
             raise InputError(str(error)) from error
     if batch is not None and batch < 1:
         raise InputError(f"batch {batch} is too small: give at least 1.")
-    settings, origins = plan_settings(
-        effort=effort, profile=profile, input_shape=classifier.input_shape, origin=origin, **given
-    )
+    method = load_explanation(explain)
     names = [twin.name for twin in twins]
     doubled = [name for i, name in enumerate(names) if name in names[:i]]
     if doubled:
@@ -111,10 +113,22 @@ def make_plan(
         images, target = _one_label(images, target, classifier), "predicted"
     fewest = classifier.capabilities.batches[0]
     batch = batch or max(fewest, usual_batch(classifier.input_shape))
-    omitted = _not_applicable(classifier)
     models = [
         Evaluator(model=member, batch=batch, device=device) for member in (classifier, *twins)
     ]
+    method, tried = examine(method, models[0], sample)
+    checks[0] += tried
+    for other in models[1:]:
+        try_on(method, other, sample)
+    omitted = _not_applicable(classifier, method)
+    settings, origins = plan_settings(
+        effort=effort,
+        profile=profile,
+        input_shape=classifier.input_shape,
+        origin=origin,
+        method=method,
+        **given,
+    )
     predicted = cost.estimate(
         settings,
         x=sample,
@@ -122,6 +136,7 @@ def make_plan(
         models=models,
         classes=classifier.classes,
         leave_out=tuple(omitted),
+        method=method,
     )
     control = None
     if "control" not in omitted:
@@ -130,11 +145,16 @@ def make_plan(
             seed=mix(settings.seed, CONTROL),
             calibration=images.batch(range(len(images.names))[:64]).to(device),
         )
-    chosen = [Setting(name="target", value=str(target), origin=origin)]
+        try_on(method, dataclasses.replace(models[0], model=control), sample)
+    chosen = [
+        Setting(name="explain", value=method.name, origin=origin if explain else "default"),
+        Setting(name="target", value=str(target), origin=origin),
+    ]
     if classifier.output.key is not None:
         chosen.append(Setting(name="output", value=classifier.output.key, origin=origin))
     return Plan(
         classifier=classifier,
+        method=method,
         twins=tuple(twins),
         images=images,
         profile=profile,
@@ -203,13 +223,17 @@ def _one_label(images: ImageSet, label: int, classifier: Classifier) -> ImageSet
     return dataclasses.replace(images, labels=present, class_names=classifier.labels or ())
 
 
-def _not_applicable(classifier: Classifier) -> dict[str, str]:
-    """Probes that this model cannot have, each with the reason."""
+def _not_applicable(classifier: Classifier, method: Method) -> dict[str, str]:
+    """Probes that this model or explanation cannot have, each with the reason."""
     omitted = {}
     if not classifier.capabilities.reinitialization.able:
         omitted["control"] = classifier.capabilities.reinitialization.reason
     if classifier.output.scale == "sigmoid" and classifier.classes > 2:
         omitted["curvature"] = "Independent labels have no cross-entropy in common."
+    if not method.is_gradient:
+        omitted["curvature"] = (
+            f"It is about gradients of the loss, and {method.name} is another map."
+        )
     return omitted
 
 
@@ -235,6 +259,7 @@ def request(plan: Plan) -> dict[str, Any]:
         "labels": plan.images.labels,
         "subgroups": plan.images.subgroups,
         "profile": f"{plan.profile.name} {plan.profile.sha256}",
+        "explain": f"{plan.method.name} {plan.method.identity}",
         "target": plan.target,
         "effort": plan.effort,
     }

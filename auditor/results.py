@@ -106,6 +106,31 @@ class SubgroupEstimate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExplanationRecord:
+    """Which explanation was audited.
+
+    Attributes
+    ----------
+    name
+        As in :attr:`Measurement.method`.
+    identity
+        What tells it from another of the same name; empty for the plain gradient.
+    price
+        Gradients of the model that one map takes.
+    random
+        Whether two maps of one image differ.
+    differentiable
+        Whether attacks could differentiate it; if not, they are weaker.
+    """
+
+    name: str = "simple_grad"
+    identity: str = ""
+    price: int = 1
+    random: bool = False
+    differentiable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """One line of the preflight: ``status`` is ``ok``, ``note`` or ``failed``."""
 
@@ -329,6 +354,7 @@ class AuditResult:
     notes: tuple[str, ...]
     command: str
     timings: Mapping[str, float]
+    explanation: ExplanationRecord = ExplanationRecord()
     subgroups: tuple[SubgroupEstimate, ...] = ()
     not_applicable: Mapping[str, str] = field(default_factory=dict)
     gallery: Mapping[str, npt.NDArray[np.float32]] = field(

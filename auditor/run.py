@@ -120,6 +120,7 @@ class Run:
             k=settings.k,
             input_shape=plan.classifier.input_shape,
             seed=settings.seed,
+            method=plan.method.name,
         )
         decide = functools.partial(
             recommend,
@@ -156,6 +157,7 @@ class Run:
         plan = self.plan
         return Bench(
             classifier=plan.classifier,
+            method=plan.method,
             twins=plan.twins,
             control=plan.control,
             not_applicable=plan.not_applicable,

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from auditor.attributions import Method
 from auditor.errors import InputError
 from auditor.metrics.drift import default_k
-from auditor.probes.subject import fees
+from auditor.probes.subject import SIMPLE_GRAD, fees
 from auditor.probes.suite import strongest
 from auditor.results import Setting
 from profiles import Profile
@@ -113,12 +114,14 @@ def plan_settings(
     profile: Profile,
     input_shape: tuple[int, int, int],
     origin: str,
+    method: Method = SIMPLE_GRAD,
     **given: Any,
 ) -> tuple[Settings, tuple[Setting, ...]]:
     """Settings of an effort, each replaced by what the user gave, with the origin of each.
 
     ``given`` holds any of ``sigmas``, ``epsilons``, ``samples``, ``budget``, ``k`` and ``seed``
-    (``None`` = not given); ``origin`` names where these came from.
+    (``None`` = not given); ``origin`` names where these came from. A ``method`` whose maps take
+    several gradients gets an effort's budget that many times, so that it is attacked as hard.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def plan_settings(
         "sigmas": sigma_grid(preset["grid"], large=large),
         "epsilons": usual,
         "samples": preset["samples"],
-        "budget": preset["budget"],
+        "budget": method.price * preset["budget"],
         "k": default_k(height, width),
         "seed": 0,
     }
@@ -162,7 +165,7 @@ def plan_settings(
         chunk=4 if large else 32,
         hessian_classes=20,
     )
-    _check_budget(settings)
+    _check_budget(settings, method)
     derived = {
         "smooth_epsilons": "profile",
         "smooth_budget": origins["budget"],
@@ -202,16 +205,18 @@ def _check(values: Mapping[str, Any], *, pixels: int) -> None:
         raise InputError(f"seed {values['seed']} is out of range: give 0 to 2**63 - 1.")
 
 
-def _check_budget(settings: Settings) -> None:
+def _check_budget(settings: Settings, method: Method) -> None:
     """Refuse a budget that does not allow one step of every attack."""
-    plain = fees(sigma=0.0, samples=1, select_samples=1)
-    least = math.ceil(2 * strongest(sigma=0.0).least(plain))
+    plain = fees(sigma=0.0, samples=1, select_samples=1, method=method)
+    least = math.ceil(2 * strongest(sigma=0.0, method=method).least(plain))
     if settings.budget < least:
         raise InputError(f"budget {settings.budget} is too small: give at least {least} gradients.")
     if len(settings.sigmas) == 1:
         return
-    noisy = fees(sigma=1.0, samples=settings.search_samples, select_samples=settings.select_samples)
-    wanted = strongest(sigma=1.0).least(noisy) * (2 if settings.smooth_objectives else 1)
+    samples = {"samples": settings.search_samples, "select_samples": settings.select_samples}
+    noisy = fees(sigma=1.0, method=method, **samples)
+    wanted = strongest(sigma=1.0, method=method).least(noisy)
+    wanted *= 2 if settings.smooth_objectives else 1
     if settings.smooth_budget < wanted:
         least = math.ceil(settings.budget * wanted / settings.smooth_budget) + 1
         raise InputError(

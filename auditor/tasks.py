@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attacks import Clean, overlap
-from auditor.attributions import FRESH, SHOWN
+from auditor.attributions import FRESH, Method
 from auditor.evaluation import Evaluator, Meter
 from auditor.images import ImageSet
 from auditor.metrics.drift import Reference
@@ -22,7 +22,7 @@ from auditor.probes.curvature import curvature
 from auditor.probes.members import control_probe, twin_probe
 from auditor.probes.natural import natural_drift
 from auditor.probes.smoothing import smoothing
-from auditor.probes.subject import CleanMaps, Subject, clean_maps
+from auditor.probes.subject import CleanMaps, Subject, clean_maps, shown_map
 from auditor.probes.transfer import transfer_matrix
 from auditor.records import Key, Records
 from auditor.settings import Settings
@@ -42,6 +42,7 @@ class Bench:
     """
 
     classifier: Classifier
+    method: Method
     twins: tuple[Classifier, ...]
     control: Classifier | None
     not_applicable: Collection[str]
@@ -71,6 +72,7 @@ class Bench:
             images=tuple(rows),
             k=self.settings.k,
             seed=self.settings.seed,
+            method=self.method,
         )
 
     def budget(self, sigma: float) -> AttackBudget:
@@ -96,18 +98,21 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
     subject = bench.subject(rows)
     samples = s.samples if sigma > 0 else 1
     evaluator = bench.evaluator("smoothing")
-    plain = clean_maps(evaluator, subject, sigma=0, samples=1).shown
-    maps = clean_maps(evaluator, subject, sigma=sigma, samples=samples) if sigma else _same(plain)
+    maps = clean_maps(evaluator, subject, sigma=sigma, samples=samples)
+    plain = shown_map(evaluator, subject, sigma=0, samples=1) if sigma else maps.shown
     records = smoothing(plain, maps, sigma=sigma, k=s.k)
     for twin in bench.twins:
         member = bench.evaluator("twin", twin)
-        twin_plain = clean_maps(member, subject, sigma=0, samples=1).shown
-        other = _shown(member, subject, sigma, samples) if sigma else twin_plain
+        twin_plain = shown_map(member, subject, sigma=0, samples=1)
+        other = twin_plain
+        if sigma:
+            other = shown_map(member, subject, sigma=sigma, samples=samples)
         records |= twin_probe(
             plain, maps.shown, twin_plain, other, sigma=sigma, k=s.k, name=twin.name
         )
     if bench.control is not None:
-        other = _shown(bench.evaluator("control", bench.control), subject, sigma, samples)
+        control = bench.evaluator("control", bench.control)
+        other = shown_map(control, subject, sigma=sigma, samples=samples)
         records |= control_probe(maps, other, sigma=sigma, k=s.k)
     usable = bench.usable[list(rows)]
     arrays: Arrays = {}
@@ -254,7 +259,7 @@ def _wanted(bench: Bench, subject: Subject, sigma: float) -> Tensor | None:
         return None
     others = bench.subject([(row + 1) % count for row in subject.images])
     samples = bench.budget(sigma).samples
-    maps = _shown(bench.evaluator("attack"), others, sigma, samples)
+    maps = shown_map(bench.evaluator("attack"), others, sigma=sigma, samples=samples)
     return magnitude(maps).masked_fill(is_zero(maps).reshape(-1, 1, 1), torch.nan)
 
 
@@ -265,17 +270,6 @@ def _moved(
     explain = subject.explainer(evaluator, sigma=sigma, samples=samples, stream=FRESH)
     rows = torch.arange(len(subject.x))
     return explain(subject.x + delta.nan_to_num(), rows=rows, draw=0)[0]
-
-
-def _shown(evaluator: Evaluator, subject: Subject, sigma: float, samples: int) -> Tensor:
-    """The map that a user is shown, under the same noise for every member."""
-    method = subject.smoothed(sigma=sigma, samples=samples, stream=SHOWN)
-    maps, _ = method(evaluator, subject.x, subject.target, images=subject.images, draw=0)
-    return maps
-
-
-def _same(plain: Tensor) -> CleanMaps:
-    return CleanMaps(shown=plain, fresh=plain, kept=torch.ones(len(plain)))
 
 
 def _infeasible(key: Key) -> Key:

@@ -101,6 +101,21 @@ class UserCode:
             If the module cannot be found, fails on import, or has no such function; the returned
             callable raises it when the function fails.
         """
+        function = self.function(
+            target, attribute, wanted="a function without arguments that returns the network"
+        )
+
+        def call() -> Any:  # whatever the user returns; the caller checks it
+            with plain_errors(f"{target}:{attribute}: calling it failed"), self.active():
+                return function()
+
+        return call
+
+    def function(self, target: str, attribute: str, *, wanted: str) -> Callable[..., Any]:
+        """Import ``target`` and take a function out of it, to be called as it is.
+
+        ``wanted`` says in an error what should be named. Errors are those of :meth:`factory`.
+        """
         where = f"{target}:{attribute}"
         with plain_errors(f"{where}: importing it failed"), self.active():
             if target.endswith(".py"):
@@ -109,16 +124,9 @@ class UserCode:
                 module = importlib.import_module(target)
         function = getattr(module, attribute, None)
         if not callable(function):
-            raise InputError(
-                f"{where}: no function {attribute!r} there. Name a function without arguments "
-                "that returns the network."
-            )
-
-        def call() -> Any:  # whatever the user returns; the caller checks it
-            with plain_errors(f"{where}: calling it failed"), self.active():
-                return function()
-
-        return call
+            raise InputError(f"{where}: no function {attribute!r} there. Name {wanted}.")
+        found: Callable[..., Any] = function
+        return found
 
 
 def user_factory(target: str, attribute: str) -> tuple[Callable[[], Any], UserCode]:

@@ -32,9 +32,17 @@ def doubt(evidence: Evidence, *, sigma: float, epsilon: float, half: str) -> tup
     attacked = _overlap(evidence, "strongest", sigma, epsilon)
     if attacked is None:
         return "missing", "The adaptive attack was not run."
+    # Before anything else: at chance level nothing can be beaten any more.
+    level = evidence.estimate(attacked, half, CONFIDENCE)
+    if level is None or level.high <= 1.5 * evidence.chance + 0.02:
+        return "saturated", (
+            f"The attacked overlap is hardly above chance ({evidence.chance:.3f}) on the {half} "
+            "half: its upper limit does not exceed 1.5 times chance + 0.02, so the attack is too "
+            "large to compare maps."
+        )
     rivals = {"random_signs": "random signs", "transfer": "the transfer attack"}
-    if sigma == 0:
-        del rivals["transfer"]  # on the unsmoothed map the attack is the transfer attack
+    if sigma == 0 and _overlap(evidence, "transfer", sigma, epsilon) is None:
+        del rivals["transfer"]  # on the unsmoothed gradient the attack is the transfer attack
     for attack, name in rivals.items():
         rival = _overlap(evidence, attack, sigma, epsilon)
         if rival is None:
@@ -44,13 +52,6 @@ def doubt(evidence: Evidence, *, sigma: float, epsilon: float, half: str) -> tup
                 f"The attack does not beat {name} at a paired 95% limit on the {half} half, so it "
                 "is too weak to count."
             )
-    level = evidence.estimate(attacked, half, CONFIDENCE)
-    if level is None or level.high <= 1.5 * evidence.chance + 0.02:
-        return "saturated", (
-            f"The attacked overlap is hardly above chance ({evidence.chance:.3f}) on the {half} "
-            "half: its upper limit does not exceed 1.5 times chance + 0.02, so the attack is too "
-            "large to compare maps."
-        )
     quantity = Quantity(probe="smoothing", metric="self_overlap")
     floor = evidence.find(quantity, sigma=sigma, worst="smallest")
     if floor is None:

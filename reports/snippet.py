@@ -38,6 +38,32 @@ class FromPixels(torch.nn.Module):
 '''
 
 
+_OWN = '''\
+import torch
+
+
+def smoothed_map(explain, model, x, target):
+    """Mean map of images x (N, C, H, W), pixels in [0, 1], under noise.
+
+    explain(model, x, target) is the explanation {name}, as audited.
+    """
+    total = 0
+    for _ in range({samples}):
+        total = total + explain(model, x + {sigma} * torch.randn_like(x), target)
+    return total / {samples}
+'''
+
+
+def own_snippet(name: str, sigma: float, samples: int) -> str:
+    """Python text that defines ``smoothed_map(explain, model, x, target)`` for any explanation.
+
+    ``sigma`` is in pixel units of [0, 1]; ``name`` is that of the user's function.
+    """
+    # In a docstring of the text: no quotes and no line ends.
+    plain = "".join(c for c in name if c.isalnum() or c in "_ .-")
+    return _OWN.format(name=plain, sigma=float(f"{sigma:.6g}"), samples=samples)
+
+
 def captum_snippet(sigma: float, samples: int, mean: Sequence[float], std: Sequence[float]) -> str:
     """Python text that defines ``smoothed_map(model, x, target)``.
 

@@ -83,125 +83,6 @@ THREAT_MODEL = (
     "counted as excluded, never averaged in as robust.",
 )
 
-METHODS = (
-    (
-        "Simple gradient",
-        "a(x) = ∇f_c(x), the gradient of the logit of the predicted class c with respect to the "
-        "pixels. c is fixed on the clean image.",
-        "Simonyan et al. 2014 (arXiv 1312.6034)",
-        "The plainest explanation, and the one that most others are built from.",
-    ),
-    (
-        "SmoothGrad",
-        "a_σ(x) = E ∇f_c(x + z), z ~ N(0, σ²I), estimated with n draws; noise is not clipped.",
-        "Smilkov et al. 2017 (arXiv 1706.03825)",
-        "The smoothing that this audit judges.",
-    ),
-    (
-        "Magnitude",
-        "m = Σ over channels of |a|; all top-k figures, correlation and center use it. ℓ₂ and "
-        "cosine use the signed map.",
-        "",
-        "One value per pixel, as people see it.",
-    ),
-    (
-        "Top-k overlap",
-        "|K(a) ∩ K(b)| / k with K the k largest magnitudes; chance level k/(H·W). "
-        "IoU = |K(a) ∩ K(b)| / |K(a) ∪ K(b)|. Mass = Σ of b over K(a) / Σ of b.",
-        "Ghorbani et al. 2019 (arXiv 1710.10547)",
-        "What a reader of the map would notice.",
-    ),
-    (
-        "Spearman correlation",
-        "Rank correlation over pixels, ties averaged.",
-        "Spearman 1904",
-        "Order of all pixels, not only the top.",
-    ),
-    (
-        "Center shift",
-        "‖C(a) − C(b)‖₂ in pixels, C = Σ (row, column)·m / Σ m, not rounded.",
-        "Ghorbani et al. 2019 (arXiv 1710.10547)",
-        "Whether the explanation points elsewhere.",
-    ),
-    (
-        "SSIM",
-        "Gaussian weights (1.5 pixels), on magnitudes clipped at their 99th percentile and scaled "
-        "to [0, 1].",
-        "Wang et al. 2004, IEEE TIP 13(4)",
-        "Similarity as seen; it flatters sparse maps.",
-    ),
-    (
-        "Distances",
-        "ℓ₂ = ‖a − b‖₂; relative ℓ₂ divides by ‖a‖₂; cosine = 1 − ⟨a, b⟩ / (‖a‖₂ ‖b‖₂).",
-        "",
-        "Scale and direction of the signed map.",
-    ),
-    (
-        "Top-k search",
-        "Minimizes the overlap by pushing pixels across the k-th magnitude, ‖δ‖∞ ≤ ε, class kept. "
-        "Steps follow differences of true maps, (a(x + hv) − a(x)) / h, v the derivative of the "
-        "objective by the map; a second search goes on from the best point, smaller ε included.",
-        "After Ghorbani et al. 2019; adaptive as asked for by Tramèr et al. 2020 "
-        "(arXiv 2002.08347)",
-        "Upper bound on what is left of the map.",
-    ),
-    (
-        "Mass center, manipulation",
-        "The same search, with half the budget, for other aims: to move the map's center of mass, "
-        "and to make the map like that of the next image of the audit (cosine).",
-        "Ghorbani et al. 2019; Dombrowski et al. 2019 (arXiv 1906.07983)",
-        "Whether an attacker can choose where the explanation points.",
-    ),
-    (
-        "Strongest of all",
-        "For each image the lowest top-k overlap over all searches, what was found for the "
-        "unsmoothed map, and what was found at a smaller ε. It is what criteria are judged by.",
-        "After Croce and Hein 2020 (arXiv 2003.01690)",
-        "An explanation is as stable as its worst case.",
-    ),
-    (
-        "Control rows",
-        "Random signs: noise of the same size without any search. Transfer: the "
-        "perturbation made for the unsmoothed map, applied to the smoothed one.",
-        "",
-        "Without them an attack figure says little.",
-    ),
-    (
-        "Stability error",
-        "E over images of ‖a_σ of the model − a_σ of its twin‖₂; normalized: divided by the mean "
-        "map norm at that σ.",
-        "Ye and Farnia 2024 (arXiv 2411.05837)",
-        "What a second training would change.",
-    ),
-    (
-        "Fidelity error",
-        "E over images of ‖a_σ − a_0‖₂; normalized: divided by the mean map norm at that σ.",
-        "Ye and Farnia 2024 (arXiv 2411.05837)",
-        "What smoothing changes in the map.",
-    ),
-    (
-        "Re-initialized control",
-        "The same comparison against the same network with fresh random weights.",
-        "Adebayo et al. 2018 (arXiv 1810.03292)",
-        "A map that stays similar to it explains nothing.",
-    ),
-    (
-        "Curvature",
-        "Largest eigenvalue of W (diag p − ppᵀ) Wᵀ, W = Jacobian of the logits: the input Hessian "
-        "of the cross-entropy loss of a ReLU network.",
-        "Wang et al. 2020 (arXiv 2006.06643)",
-        "How fast the gradient of the loss can turn.",
-    ),
-    (
-        "Intervals",
-        "Bootstrap over images, percentiles widened for small n; below 6 images Student's "
-        "interval. The choice of σ is repeated on each resample, a criterion's limit keeping its "
-        "distance to the mean.",
-        "Efron and Tibshirani 1993",
-        "How far the figures depend on these images.",
-    ),
-)
-
 NOT_RUN = {
     "attack": "Not run: this audit has no attack results.",
     "gallery": "Not available: this result carries no pictures (maps.npz).",
@@ -350,6 +231,11 @@ CLAUSES = (
         "Verification and validation of AI systems: criteria and records",
         "Criteria declared before the results; The choice of σ; Reproduction",
     ),
+)
+
+OWN_SNIPPET_LEAD = (
+    "This makes the map that was audited. The model takes pixels in [0, 1]; noise is added before "
+    "anything else happens to them, and is not clipped."
 )
 
 SNIPPET_LEAD = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,29 @@ class Method(Protocol):
     @property
     def name(self) -> str:
         """Name as in the tables of a report."""
+
+    @property
+    def identity(self) -> str:
+        """What tells it from another method of the same name."""
+
+    @property
+    def price(self) -> int:
+        """Gradients of the model that one map takes."""
+
+    @property
+    def random(self) -> bool:
+        """Whether two maps of one image differ."""
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether the map is the gradient of a score by the image: its Jacobian is symmetric."""
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether `pullback` is exact for a smooth model."""
+
+    def seeded(self, noise: Noise) -> Method:
+        """The same with random numbers from ``noise``, if it takes any."""
 
     def __call__(
         self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int
@@ -45,7 +68,16 @@ class Method(Protocol):
 class SimpleGrad:
     """Gradient of the class logit in pixel space, ∇ₓ f_c(x). Source: S0 (4)."""
 
-    name: str = "simple_grad"
+    name: ClassVar[str] = "simple_grad"
+    identity: ClassVar[str] = ""
+    price: ClassVar[int] = 1
+    random: ClassVar[bool] = False
+    is_gradient: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = True
+
+    def seeded(self, noise: Noise) -> SimpleGrad:
+        """Itself: no noise is involved."""
+        return self
 
     def __call__(
         self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int
@@ -125,7 +157,7 @@ class Smoothed:
             start = draw * self.samples + sample
             z = self.noise.draw(images, tuple(x.shape[1:]), first=start, count=1)[:, 0]
             total += self.method.pullback(
-                evaluator, x + self.sigma * z, target, v, images=images, draw=draw
+                evaluator, x + self.sigma * z, target, v, images=images, draw=start
             )
         return total / self.samples
 
@@ -140,7 +172,8 @@ class Smoothed:
         shape = tuple(x.shape[1:])
         total = torch.zeros(x.shape, dtype=torch.float64)
         kept = torch.zeros(len(x), dtype=torch.float64)
-        at_once = max(1, evaluator.batch // max(1, len(x)))
+        # A method with random numbers of its own needs other ones for each draw.
+        at_once = 1 if self.method.random else max(1, evaluator.batch // max(1, len(x)))
         for first in range(0, self.samples, at_once):
             count = min(at_once, self.samples - first)
             start = draw * self.samples + first
@@ -148,7 +181,8 @@ class Smoothed:
             noisy = (x[:, None] + self.sigma * z).flatten(0, 1)
             classes = target.repeat_interleave(count)
             repeated = [image for image in images for _ in range(count)]
-            maps, logits = self.method(evaluator, noisy, classes, images=repeated, draw=draw)
+            own = start if self.method.random else draw
+            maps, logits = self.method(evaluator, noisy, classes, images=repeated, draw=own)
             total += maps.double().reshape(len(x), count, *shape).sum(dim=1)
             kept += (logits.argmax(dim=1) == classes).double().reshape(len(x), count).sum(dim=1)
         return (total / self.samples).to(x.dtype), kept / self.samples

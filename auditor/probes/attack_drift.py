@@ -22,11 +22,11 @@ from attacks import (
     random_signs,
 )
 from attacks.explain import Explain
-from auditor.attributions import FRESH
+from auditor.attributions import FRESH, Method
 from auditor.evaluation import Evaluator
 from auditor.metrics.drift import Reference
 from auditor.metrics.views import is_zero
-from auditor.probes.subject import CleanMaps, Subject
+from auditor.probes.subject import SIMPLE_GRAD, CleanMaps, Subject, shown_map
 from auditor.probes.suite import aim, strongest
 from auditor.records import Records, book
 
@@ -72,9 +72,10 @@ def attack_drift(
     Rows: ``strongest``, for each image the lowest top-k overlap over all that was tried, a smaller
     ε's perturbation included; ``topk``, the searches for it alone; ``transfer`` (found for the
     unsmoothed map; empty at σ = 0); ``random_signs`` (the control); and, for the ε of ``aimed``,
-    ``mass_center`` and ``manipulation``, each with half the budget. ``wanted`` holds the map
-    (B, H, W) that manipulation aims at, ``nan`` for an image without one, ``None`` to leave it
-    out; ``target_cosine`` is how near manipulation and random signs come.
+    ``mass_center`` and ``manipulation``, each with half the budget. For a method that is no
+    gradient, ``transfer`` at σ = 0 is what was found for the plain gradient (S3, Experiment III).
+    ``wanted`` holds the map (B, H, W) that manipulation aims at, ``nan`` for an image without one,
+    ``None`` to leave it out; ``target_cosine`` is how near manipulation and random signs come.
 
     Images for which nothing kept the label have ``nan``; a map that the attack turned into zeros
     keeps none of its top k.
@@ -143,14 +144,22 @@ def search(
         samples=budget.search_samples,
         select_samples=budget.select_samples,
     )
-    found = _other_aims(images, wanted, aimed, sigma=sigma, budget=budget) if aimed else {}
+    found: dict[str, Deltas] = {}
+    if aimed:
+        found |= _other_aims(
+            images, wanted, aimed, sigma=sigma, budget=budget, method=subject.method
+        )
     problem = images.at([epsilon / 255 for epsilon in epsilons])
     none = torch.full_like(subject.x, torch.nan)
     candidates = tuple(
         torch.cat([deltas.get(epsilon, none) for epsilon in epsilons])
         for deltas in (*known, *found.values())
     )
-    best = strongest(sigma=sigma).run(problem, budget=budget.gradients, candidates=candidates)
+    if sigma == 0 and not subject.method.is_gradient:
+        found["transfer"] = _by_gradient(evaluator, subject, epsilons, budget)
+        candidates = (*candidates, torch.cat(list(found["transfer"].values())))
+    attack = strongest(sigma=sigma, method=subject.method)
+    best = attack.run(problem, budget=budget.gradients, candidates=candidates)
     topk, _ = inherit(problem, merge(best.members))
     return found | {
         "topk": _by_epsilon(topk, epsilons),
@@ -165,6 +174,7 @@ def _other_aims(
     *,
     sigma: float,
     budget: AttackBudget,
+    method: Method,
 ) -> dict[str, Deltas]:
     """What moves the center of mass, and what draws the map to that of ``wanted``."""
     problem = images.at([epsilon / 255 for epsilon in aimed])
@@ -176,12 +186,30 @@ def _other_aims(
             aims["manipulation"] = Manipulation(target=as_target_map(_filled(wanted, has)))
     found = {}
     for name, objective in aims.items():
-        search = aim(objective, sigma=sigma).within(budget.gradients / 2, problem.fees)
+        search = aim(objective, sigma=sigma, method=method).within(
+            budget.gradients / 2, problem.fees
+        )
         one, _ = inherit(problem, search.run(problem))
         if name == "manipulation":
             one = _only(one, has.repeat(len(aimed)))
         found[name] = _by_epsilon(one, aimed)
     return found
+
+
+def _by_gradient(
+    evaluator: Evaluator, subject: Subject, epsilons: tuple[float, ...], budget: AttackBudget
+) -> Deltas:
+    """What moves the plain gradient of the same class most, as a candidate against any map.
+
+    It gets as many gradients as the budget allows maps.
+    """
+    plain = dataclasses.replace(subject, method=SIMPLE_GRAD)
+    clean = Clean(maps=shown_map(evaluator, plain, sigma=0, samples=1), k=subject.k)
+    problem = plain.problem(evaluator, clean=clean).at([epsilon / 255 for epsilon in epsilons])
+    attack = strongest(sigma=0, method=SIMPLE_GRAD)
+    least = attack.least(problem.fees)
+    best = attack.run(problem, budget=max(least, budget.gradients / subject.method.price))
+    return _by_epsilon(best.found, epsilons)
 
 
 def _by_epsilon(found: Found, epsilons: tuple[float, ...]) -> Deltas:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from attacks import L2, Clean, Explain, Fees, Linf, Problem, Twin, smooth
+from attacks import L2, Clean, Explain, Fees, Linf, Problem, Twin
 from auditor.attributions import FRESH, SEARCH, SELECT, SHOWN, Method, Noise, SimpleGrad, Smoothed
 from auditor.attributions.noise import mix
 from auditor.evaluation import Evaluator
+from auditor.probes.surrogates import has_surrogate, smooth_evaluator
 
 LINF = Linf()
+SIMPLE_GRAD = SimpleGrad()
 
 
-def fees(*, sigma: float, samples: int, select_samples: int) -> Fees:
-    """What a map smoothed by σ costs an attack, in gradients; without smoothing it is one."""
+def fees(*, sigma: float, samples: int, select_samples: int, method: Method = SIMPLE_GRAD) -> Fees:
+    """What a map of a method smoothed by σ costs an attack, in gradients."""
     if sigma == 0:
-        return Fees()
-    return Fees(samples=samples, select_samples=select_samples, noisy=True)
+        samples = select_samples = 1
+    return Fees(
+        samples=samples * method.price,
+        select_samples=select_samples * method.price,
+        noisy=sigma > 0 or method.random,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,12 +49,12 @@ class Subject:
     images: tuple[int, ...]
     k: int
     seed: int
-    method: Method = SimpleGrad()
+    method: Method = SIMPLE_GRAD
 
     def smoothed(self, *, sigma: float, samples: int, stream: int) -> Smoothed:
         """The method smoothed with ``samples`` draws of one noise stream."""
         noise = Noise(seed=self.seed, stream=stream, antithetic=stream in {SEARCH, SELECT})
-        return Smoothed(method=self.method, sigma=sigma, samples=samples, noise=noise)
+        return Smoothed(method=self.method.seeded(noise), sigma=sigma, samples=samples, noise=noise)
 
     def explainer(
         self, evaluator: Evaluator, *, sigma: float, samples: int, stream: int
@@ -94,7 +99,7 @@ class Subject:
             return [torch.Generator().manual_seed(seed) for seed in seeds]
 
         def twin(beta: float) -> Twin:
-            smoothed = dataclasses.replace(evaluator, model=smooth(evaluator.model, beta=beta))
+            smoothed = smooth_evaluator(evaluator, beta)
             method = self.smoothed(sigma=sigma, samples=samples, stream=SEARCH)
 
             def pullback(x: Tensor, v: Tensor, *, rows: Tensor, draw: int) -> Tensor:
@@ -107,6 +112,9 @@ class Subject:
                 pullback=pullback,
             )
 
+        price = fees(
+            sigma=sigma, samples=samples, select_samples=select_samples, method=self.method
+        )
         return Problem(
             x=self.x,
             target=self.target,
@@ -117,9 +125,9 @@ class Subject:
             explain=explain(samples, SEARCH),
             predict=evaluator.logits,
             margin=margin,
-            select=explain(select_samples, SELECT) if sigma > 0 else None,
-            twin=twin,
-            fees=fees(sigma=sigma, samples=samples, select_samples=select_samples),
+            select=explain(select_samples, SELECT) if price.noisy else None,
+            twin=twin if has_surrogate(evaluator.model) else None,
+            fees=price,
             sigma=sigma,
             ball=ball,
         )
@@ -158,9 +166,19 @@ def clean_maps(evaluator: Evaluator, subject: Subject, *, sigma: float, samples:
         )
 
     if sigma == 0:
-        plain, _ = subject.method(
-            evaluator, subject.x, subject.target, images=subject.images, draw=0
-        )
-        return CleanMaps(shown=plain, fresh=plain, kept=torch.ones(len(subject.x)))
+        shown = shown_map(evaluator, subject, sigma=0, samples=1)
+        fresh = shown
+        if subject.method.random:
+            fresh = shown_map(evaluator, subject, sigma=0, samples=1, stream=FRESH)
+        return CleanMaps(shown=shown, fresh=fresh, kept=torch.ones(len(subject.x)))
     (shown, first), (fresh, second) = explain(SHOWN), explain(FRESH)
     return CleanMaps(shown=shown, fresh=fresh, kept=(first + second) / 2)
+
+
+def shown_map(
+    evaluator: Evaluator, subject: Subject, *, sigma: float, samples: int, stream: int = SHOWN
+) -> Tensor:
+    """The map (B, C, H, W) that a user is shown, under the same noise for every model."""
+    method = subject.smoothed(sigma=sigma, samples=samples, stream=stream)
+    maps, _ = method(evaluator, subject.x, subject.target, images=subject.images, draw=0)
+    return maps

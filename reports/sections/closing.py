@@ -8,7 +8,7 @@ from auditor.results import AuditResult
 from reports import text
 from reports.blocks import bullets, code, facts, gap, paragraph, subsection, table, together
 from reports.formatting import count, seconds
-from reports.snippet import captum_snippet
+from reports.snippet import captum_snippet, own_snippet
 
 
 def build_limitations(result: AuditResult) -> list[Flowable]:
@@ -75,6 +75,10 @@ def build_snippet(result: AuditResult) -> list[Flowable]:
     answer, model = result.recommendation, result.model
     if answer.sigma is None:
         return [paragraph(text.NOT_RUN["snippet"])]
+    own = result.explanation.name
+    if own != "simple_grad":
+        snippet = own_snippet(own, answer.sigma, answer.samples)
+        return [paragraph(text.OWN_SNIPPET_LEAD), code(snippet)]
     return [
         paragraph(text.SNIPPET_LEAD),
         code(captum_snippet(answer.sigma, answer.samples, model.mean, model.std)),

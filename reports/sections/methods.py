@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from reportlab.platypus import Flowable
 
-from auditor.results import AuditResult
-from reports import text
+from auditor.results import AuditResult, ExplanationRecord
+from reports import definitions
 from reports.blocks import paragraph, table
-from reports.formatting import count
+from reports.formatting import count, plural
 
 
 def build(result: AuditResult) -> list[Flowable]:
@@ -19,5 +19,27 @@ def build(result: AuditResult) -> list[Flowable]:
     )
     return [
         paragraph(lead),
-        table(("Quantity", "Definition", "Source", "Why"), text.METHODS, (1.1, 3.4, 1.6, 1.5)),
+        table(
+            ("Quantity", "Definition", "Source", "Why"),
+            (*_explanation(result.explanation), *definitions.METHODS[2:]),
+            (1.1, 3.4, 1.6, 1.5),
+        ),
     ]
+
+
+def _explanation(record: ExplanationRecord) -> tuple[tuple[str, str, str, str], ...]:
+    """The first two rows: what is explained, and its smoothed form."""
+    plain = definitions.METHODS[:2]
+    if record.name == "simple_grad":
+        return plain
+    attacked = definitions.NOT_DIFFERENTIABLE
+    if record.differentiable:
+        attacked = definitions.DIFFERENTIABLE
+    price = plural(record.price, "gradient")
+    own = definitions.OWN_EXPLANATION.format(price=price, attacked=attacked)
+    if record.random:
+        own += " " + definitions.RANDOM_EXPLANATION
+    return (
+        (record.name, own, "", "The explanation that was brought to this audit."),
+        ("Smoothed form", definitions.OWN_SMOOTHED, *plain[1][2:]),
+    )

@@ -53,9 +53,11 @@ def _banner(result: AuditResult) -> Table:
 
 
 def _subject(result: AuditResult) -> Paragraph:
+    own = result.explanation.name
+    explained = "" if own == "simple_grad" else f" · explanation: {own}"
     return paragraph(
         f"Model {result.model.name} · {plural(len(result.images.names), 'image')} · "
-        f"purpose: {result.profile.title} ({result.profile.name})"
+        f"purpose: {result.profile.title} ({result.profile.name}){explained}"
     )
 
 

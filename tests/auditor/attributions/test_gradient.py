@@ -71,6 +71,7 @@ class Recording:
     """A method that returns its input as the map and remembers it."""
 
     name: str = "recording"
+    random: bool = False
     seen: list[Tensor] = field(default_factory=list)
 
     def __call__(
