@@ -1,4 +1,4 @@
-"""A user's project as people have them: an own ``attacks`` package, explanation, and 16-bit TIFFs."""
+"""A user's project: an ``attacks`` package of its own, an explanation, and 16-bit TIFFs."""
 
 from __future__ import annotations
 
