@@ -15,7 +15,7 @@ from auditor.quality import multigrid
 from auditor.quality.multigrid import fill, prolong, restrict
 
 ACCURATE = 5e-5
-"""Largest error in pixel units that is allowed: an eightieth of a gray level, 1/200 of the noise."""
+"""Largest error in pixel units that is allowed: 1/80 gray level, 1/200 of the noise."""
 
 
 def solved(x: np.ndarray, missing: np.ndarray) -> np.ndarray:

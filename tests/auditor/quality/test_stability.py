@@ -38,6 +38,9 @@ class Tanh(nn.Module):
             )
             self.head = nn.Linear(8, 10)
         self.double().requires_grad_(False)
+        self.features[0].weight.mul_(4)
+        self.features[3].weight.mul_(4)
+        self.head.bias.zero_()  # so that several classes are close
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(torch.tanh(self.features(x)))
@@ -110,7 +113,7 @@ def test_agrees_with_quantus_on_shared_perturbations(smooth):
     def explain(model: nn.Module, inputs: Any, targets: Any, **_: Any) -> np.ndarray:
         return evaluator.gradients(torch.as_tensor(inputs).double(), target)[0].numpy()
 
-    network = PassDouble(evaluator.model)
+    network = PassDouble(evaluator.model).eval()
     for name, kind, settings_of_it in (
         ("ris", "RelativeInputStability", {}),
         ("ros", "RelativeOutputStability", {}),
@@ -161,7 +164,7 @@ def test_one_changed_prediction_makes_quantus_nan_and_is_counted_here(smooth):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = metric(
-            PassDouble(evaluator.model),
+            PassDouble(evaluator.model).eval(),
             x.numpy(),
             target.numpy(),
             explain_func=lambda model, inputs, targets, **_: evaluator.gradients(
@@ -206,7 +209,7 @@ def test_images_without_a_value_are_counted(smooth):
     evaluator, x, target = smooth
     clean, _ = evaluator.gradients(x, target)
     clean[0], clean[1, 0, 0, 0] = 0, torch.nan
-    settings = RelativeStability(seed=4, draws=3)
+    settings = RelativeStability(seed=4, draws=3, radius=0.002)
     found = settings(evaluator, GRADIENT, x, target, images=IMAGES, maps=clean)
     assert found.undefined[ZERO_MAP].tolist() == [True] + [False] * 5
     assert found.undefined[NOT_FINITE].tolist() == [False, True] + [False] * 4
@@ -256,13 +259,13 @@ class Fixed:
 
 def test_a_zero_pixel_is_guarded(smooth):
     evaluator, x, target = smooth
-    x = x.clone()
-    found = RelativeStability(seed=4, draws=5)(evaluator, Fixed(), x, target, images=IMAGES)
+    x, settings = x.clone(), RelativeStability(seed=4, draws=5, radius=0.002)
+    found = settings(evaluator, Fixed(), x, target, images=IMAGES)
     torch.testing.assert_close(found.values["ris"], torch.ones(6).double())  # map = image
     x[:, :, 0, 0] = 0
-    found = RelativeStability(seed=4, draws=5)(evaluator, Fixed(), x, target, images=IMAGES)
+    found = settings(evaluator, Fixed(), x, target, images=IMAGES)
     torch.testing.assert_close(found.values["ris"], torch.ones(6).double())
-    assert (found.values["rrs"] > 1e3).all()  # 0.05 over 1e-6 in one pixel
+    assert (found.values["rrs"] > 100).all()  # up to .002 over 1e-6 in one pixel
 
 
 @pytest.mark.parametrize(
