@@ -21,7 +21,7 @@ from types import EllipsisType
 import torch
 from torch import Tensor
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 """Estimated error in pixel units at which a system counts as solved; see :func:`fill`."""
 STEPS = 60
 SMALLEST = 25
@@ -85,8 +85,8 @@ def fill(x: Tensor, missing: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Solved until the preconditioned residual, an estimate of the error, is below 1e-4 in pixel
-        units. Measured against a direct solver in float32: at most 3e-5 at 224², on holes of any
+        Solved until the preconditioned residual, an estimate of the error, is below 1e-5 in pixel
+        units. Measured against a direct solver in float32: at most 4e-5 at 224², on holes of any
         shape up to 95% of the image. Each system stops on its own, whatever it is batched with.
 
     Raises
@@ -101,7 +101,9 @@ def fill(x: Tensor, missing: Tensor) -> Tensor:
     mask = missing.to(x.dtype)
     preconditioner = _Cycle(mask)
     filled = x.clone()
-    residual = -mask * _grid(torch.ones_like(mask[:1]))(x)
+    # In float64, once: in a flat region all sums round alike, and a large hole adds that up.
+    exact = _grid(torch.ones_like(mask[:1], dtype=torch.float64))(x.double())
+    residual = (-exact).to(x.dtype) * mask
     direction = torch.zeros_like(x)
     before = torch.ones_like(x[:, :, :1, :1])
     live = torch.ones_like(x[:, :1, :1, :1], dtype=torch.bool)

@@ -93,6 +93,19 @@ def test_equals_the_direct_solution_at_full_size():
         assert np.abs(one.numpy() - solved(x, gaps)).max() < ACCURATE
 
 
+def test_a_flat_image_stays_flat():
+    """All sums of a flat region round alike, and the largest hole adds that up: 5e-3 in float32.
+
+    No solver is needed to know the answer.
+    """
+    x = torch.full((1, 1, 224, 224), 0.7)
+    x[..., :5, :] = torch.rand(5, 224, generator=torch.Generator().manual_seed(0))
+    x[..., 5:10, :] = 0.7
+    gaps = torch.zeros(1, 1, 224, 224, dtype=torch.bool)
+    gaps[..., 11:, :] = True
+    assert (fill(x, gaps)[..., 11:, :] - 0.7).abs().max() < 1e-6
+
+
 def test_double_precision_is_more_accurate():
     x, gaps = photograph(64, 64), holes(orders(64, 64)["large blobs"], 0.9)
     found = fill(torch.from_numpy(x).double()[None], torch.from_numpy(gaps)[None, None])
