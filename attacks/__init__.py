@@ -4,6 +4,7 @@ from attacks.ball import L2, Linf, project, random_signs, random_start
 from attacks.center import MassCenter
 from attacks.clean import Clean, Objective, top_set
 from attacks.cosine import Cosine
+from attacks.distance import Distance
 from attacks.ensemble import POLISH, Best, Strongest, inherit
 from attacks.explain import Explain, Margin, Twin
 from attacks.manipulation import Manipulation, as_target_map
@@ -28,6 +29,7 @@ __all__ = [
     "Clean",
     "Cosine",
     "Difference",
+    "Distance",
     "DoubleBackward",
     "Explain",
     "Fees",

@@ -107,8 +107,8 @@ class Objective(Protocol):
         """True metric (B,) in float64; lower is a stronger attack.
 
         Infinite where it is undefined, for a map that is zero everywhere or holds a value that is
-        not finite: such a map is never the best, for its drift can't be reported. The top-k overlap
-        alone is defined for a zero map: it keeps nothing.
+        not finite: such a map is never the best, for its drift can't be reported. Defined
+        for a zero map are the top-k overlap, which keeps nothing, and the relative distance of 1.
         """
 
 

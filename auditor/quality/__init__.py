@@ -1,0 +1,42 @@
+"""Quality of attribution maps: sparse, faithful, stable."""
+
+from auditor.quality.attacked_sensitivity import AttackedSensitivity
+from auditor.quality.infidelity import Infidelity
+from auditor.quality.noise_ssim import NoiseSsim
+from auditor.quality.perturbations import (
+    GaussianNoise,
+    NoisyBaseline,
+    Perturbation,
+    SquareRemoval,
+    UniformNoise,
+    square_sizes,
+)
+from auditor.quality.radius_sweep import radius_sweep
+from auditor.quality.registry import METRICS, Metric
+from auditor.quality.road import Curve, Road
+from auditor.quality.scores import Scores
+from auditor.quality.sensitivity import Sensitivity
+from auditor.quality.sparseness import gini, sparseness
+from auditor.quality.stability import RelativeStability
+
+__all__ = [
+    "METRICS",
+    "AttackedSensitivity",
+    "Curve",
+    "GaussianNoise",
+    "Infidelity",
+    "Metric",
+    "NoiseSsim",
+    "NoisyBaseline",
+    "Perturbation",
+    "RelativeStability",
+    "Road",
+    "Scores",
+    "Sensitivity",
+    "SquareRemoval",
+    "UniformNoise",
+    "gini",
+    "radius_sweep",
+    "sparseness",
+    "square_sizes",
+]
