@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from auditor.metrics.drift import AUC_GRID, RANGES, UNITS, auc_over_eps, chance, iou_k
+from auditor.quality import METRICS
 from auditor.records import Key, Records, Values
 from auditor.results import Measurement
 from auditor.statistics import bootstrap_estimate
@@ -20,7 +21,7 @@ _RANGES = {
         ("topk_intersection_common", "self_overlap", "label_kept", "agreement"), (0.0, 1.0)
     ),
 }
-_INTERNAL = {"map_norm", "infeasible"}
+_INTERNAL = {"map_norm", "infeasible", "sampled"}
 _NORMALIZED = {
     "stability_error": "normalized_stability_error",
     "fidelity_error": "normalized_fidelity_error",
@@ -33,6 +34,8 @@ _UNITS = {
     "loss_gradient_drift": "1/pixel²",
     "rho": "pixel units",
     "auc_over_eps": "ratio × ε steps",
+    "skipped": "perturbed images",
+    **{name: metric.unit for name, metric in METRICS.items()},
 }
 
 
@@ -82,6 +85,7 @@ def measurements(
         if key.metric in _INTERNAL:
             continue
         lost = records.get(dataclasses.replace(key, metric="infeasible"))
+        seen = records.get(dataclasses.replace(key, metric="sampled", partner=None))
         unit = _UNITS.get(key.metric, "ratio")
         plain = tuple(None if np.isnan(v) else float(v) for v in values)
         found.append(
@@ -91,7 +95,7 @@ def measurements(
                 unit=unit,
                 values=plain,
                 estimate=bootstrap_estimate(plain, seed=seed, bounds=_RANGES.get(key.metric)),
-                excluded=_excluded(key, values, lost, misclassified),
+                excluded=_excluded(key, values, lost, misclassified, seen),
                 method=method,
                 sigma=key.sigma,
                 epsilon=key.epsilon,
@@ -104,17 +108,23 @@ def measurements(
 
 
 def _excluded(
-    key: Key, values: Values, lost: Values | None, misclassified: Values
+    key: Key,
+    values: Values,
+    lost: Values | None,
+    misclassified: Values,
+    seen: Values | None,
 ) -> Mapping[str, int]:
     missing = np.isnan(values)
-    attacked = {"attack", "curvature", "natural", "transfer_matrix"}
+    attacked = {"attack", "curvature", "natural", "transfer_matrix", "quality"}
     apart = missing & (misclassified > 0) & (key.probe in attacked)
     infeasible = missing & ~apart & (lost == 1 if lost is not None else False)
-    other = "outside the sample" if key.probe == "transfer_matrix" else "undefined"
+    rest = missing & ~apart & ~infeasible
+    outside = rest & (np.isnan(seen) if seen is not None else key.probe == "transfer_matrix")
     counts = {
         "misclassified": int(apart.sum()),
         "label not kept": int(infeasible.sum()),
-        other: int((missing & ~apart & ~infeasible).sum()),
+        "outside the sample": int(outside.sum()),
+        "undefined": int((rest & ~outside).sum()),
     }
     return {reason: count for reason, count in counts.items() if count}
 

@@ -19,6 +19,7 @@ from auditor.check_command import check
 from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
 from auditor.loading import load_twin
+from auditor.metrics_command import metrics
 from auditor.options import (
     choose_device,
     command_line,
@@ -209,6 +210,7 @@ def report(*, run: Path, output: Path | None) -> int:
 
 cli.add_command(attack)
 cli.add_command(check)
+cli.add_command(metrics)
 
 
 def exit_code(result: AuditResult) -> int:

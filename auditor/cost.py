@@ -19,9 +19,11 @@ from attacks.pool import KEEP
 from auditor.attributions import Method
 from auditor.evaluation import Evaluator
 from auditor.probes.natural import CHANGES
+from auditor.probes.quality import ATTACKED, OF_MAPS, OF_MORE_MAPS
 from auditor.probes.subject import SIMPLE_GRAD, fees
 from auditor.probes.suite import aim, strongest
 from auditor.probes.transfer import corners
+from auditor.quality import METRICS
 from auditor.results import Cost
 from auditor.settings import Settings
 from auditor.tasks import GALLERY
@@ -106,6 +108,7 @@ def predict_costs(
             forwards=images * len(CHANGES) * smooth * s.smooth_objectives,
         ),
         _transfer(s, images=images),
+        _quality(s, images=images),
         Cost(probe="gallery", gradients=shown * (2 + 3 * n), forwards=shown),
     ]
     priced = [
@@ -162,6 +165,23 @@ def _transfer(s: Settings, *, images: int) -> Cost:
         gradients=tried * sum(n * (len(sigmas) + (2 if n > 1 else 1)) for n in draws),
         forwards=tried * len(sigmas) * (len(sigmas) - 1),
     )
+
+
+def _quality(s: Settings, *, images: int) -> Cost:
+    """The maps at every σ, and what the metrics ask for beyond them."""
+    smooth, n = len(s.sigmas) - 1, s.samples
+    first = {metric.group: metric for metric in METRICS.values()}
+    maps, forwards = 1 + smooth * n, smooth
+    for group in OF_MAPS:
+        # The infidelity takes the same forward passes for all σ, and so does ROAD's baseline.
+        each = 1 if group.startswith("infidelity") else 1 + smooth
+        forwards += each * first[group].forwards
+    for group in (*OF_MORE_MAPS, *([ATTACKED] if s.quality_smoothed else [])):
+        draws = 1 + (smooth * n if s.quality_smoothed and group != ATTACKED else 0)
+        maps += draws * first[group].maps
+        forwards += (1 + smooth * s.quality_smoothed) * first[group].forwards
+    looked_at = min(images, s.quality_images)
+    return Cost(probe="quality", gradients=looked_at * maps, forwards=looked_at * forwards)
 
 
 def gradients(costs: Sequence[Cost]) -> float:

@@ -21,6 +21,7 @@ from auditor.explanation import examine, load_explanation, try_on
 from auditor.images import ImageSet
 from auditor.models import Classifier
 from auditor.preflight import run_preflight
+from auditor.probes.quality import unavailable
 from auditor.results import Check, Setting
 from auditor.settings import Settings, plan_settings
 from auditor.version import __version__
@@ -120,7 +121,7 @@ def make_plan(
     checks[0] += tried
     for other in models[1:]:
         try_on(method, other, sample)
-    omitted = _not_applicable(classifier, method)
+    omitted = _not_applicable(classifier, method) | unavailable(models[0], sample)
     settings, origins = plan_settings(
         effort=effort,
         profile=profile,

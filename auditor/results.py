@@ -48,8 +48,8 @@ class Measurement:
     Attributes
     ----------
     probe
-        ``smoothing``, ``attack``, ``natural``, ``twin``, ``control``, ``curvature`` or
-        ``transfer_matrix``.
+        ``smoothing``, ``attack``, ``natural``, ``twin``, ``control``, ``curvature``,
+        ``transfer_matrix`` or ``quality``.
     metric
         Name as in the field, e.g. ``topk_intersection``.
     unit

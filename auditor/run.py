@@ -26,6 +26,7 @@ from auditor.tasks import (
     Bench,
     convergence_task,
     gallery_task,
+    quality_task,
     sigma_task,
     transfer_task,
 )
@@ -111,6 +112,7 @@ class Run:
         done = self._sigmas(bench)
         records = gather(((rows, arrays) for (_, rows), arrays in done.items()), len(self.correct))
         records |= self._transfer(bench, done)
+        records |= self._quality(bench)
         for index, twin in enumerate(plan.twins):
             key = Key(probe="twin", metric="agreement", partner=twin.name)
             records[key] = clean[f"agreement {index}"]
@@ -200,6 +202,22 @@ class Run:
             lambda: transfer_task(bench, rows, deltas, epsilon=epsilon),
         )
         return gather([(rows, arrays)], len(self.correct))
+
+    def _quality(self, bench: Bench) -> Records:
+        """Quality of maps on a sample, or on all images if the profile decides on it."""
+        decisive = self.plan.profile.metrics("quality")
+        usable = [row for row, correct in enumerate(self.correct) if correct]
+        most = len(usable) if decisive else self.plan.settings.quality_images
+        step = max(1, -(-len(usable) // max(1, most)))
+        sample, size = usable[::step], self.plan.settings.chunk
+        tasks = []
+        for part, first in enumerate(range(0, len(sample), size)):
+            rows = tuple(sample[first : first + size])
+            arrays = self.task(
+                f"quality-{part}", functools.partial(quality_task, bench, rows, decisive)
+            )
+            tasks.append((rows, arrays))
+        return gather(tasks, len(self.correct))
 
     def _doubled(self, bench: Bench, done: Done, pending: Sequence[tuple[float, float]]) -> Records:
         """Repeat the attacks on which the verdict rests with twice the steps."""

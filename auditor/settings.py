@@ -46,6 +46,11 @@ class Settings:
         and everyday changes of the pictures are tried on them.
     transfer_images
         Images for which perturbations found at one σ are tried at others; 0 leaves that out.
+    quality_images
+        Images on which the quality of maps is measured, in even steps through the audit; all of
+        them if the profile decides on it.
+    quality_smoothed
+        Whether metrics that explain perturbed images are measured on smoothed maps as well.
     k
         Number of top pixels that are compared.
     seed
@@ -66,6 +71,8 @@ class Settings:
     select_samples: int
     smooth_objectives: bool
     transfer_images: int
+    quality_images: int
+    quality_smoothed: bool
     k: int
     seed: int
     chunk: int
@@ -87,6 +94,10 @@ _LARGE_EPSILONS: Mapping[str, tuple[float, ...]] = {
     "standard": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
     "thorough": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
 }
+
+
+_QUALITY_IMAGES = {False: (16, 32, 64), True: (4, 8, 16)}
+"""By whether images are large: for each effort."""
 
 
 def sigma_grid(points: int, *, large: bool) -> tuple[float, ...]:
@@ -160,6 +171,8 @@ def plan_settings(
         select_samples=max(1, min(16, samples // 3)),
         smooth_objectives=effort != "quick",
         transfer_images=0 if large and effort == "quick" else 16,
+        quality_images=_QUALITY_IMAGES[large][EFFORTS.index(effort)],
+        quality_smoothed=effort == "thorough" or (effort == "standard" and not large),
         k=values["k"],
         seed=values["seed"],
         chunk=4 if large else 32,
@@ -173,6 +186,8 @@ def plan_settings(
         "select_samples": origins["samples"],
         "smooth_objectives": "effort",
         "transfer_images": "effort",
+        "quality_images": "effort",
+        "quality_smoothed": "effort",
         "chunk": "default",
         "hessian_classes": "default",
     }

@@ -21,6 +21,7 @@ from auditor.probes.attack_drift import AttackBudget, Deltas, attack_drift, sear
 from auditor.probes.curvature import curvature
 from auditor.probes.members import control_probe, twin_probe
 from auditor.probes.natural import natural_drift
+from auditor.probes.quality import ATTACKED, OF_MAPS, OF_MORE_MAPS, groups_of, quality
 from auditor.probes.smoothing import smoothing
 from auditor.probes.subject import CleanMaps, Subject, clean_maps, shown_map
 from auditor.probes.transfer import transfer_matrix
@@ -205,6 +206,23 @@ def transfer_task(bench: Bench, rows: Sequence[int], deltas: Deltas, *, epsilon:
         deltas=deltas,
         samples=bench.settings.samples,
         epsilon=epsilon,
+    )
+    return {key.encode(): values for key, values in records.items()}
+
+
+def quality_task(bench: Bench, rows: Sequence[int], decisive: Collection[str]) -> Arrays:
+    """Quality of some images' maps at every σ; ``decisive`` metrics are those of the profile."""
+    s = bench.settings
+    always = frozenset(OF_MAPS) | groups_of(decisive)
+    more = frozenset(OF_MORE_MAPS)
+    thorough = frozenset([ATTACKED]) if s.quality_smoothed else frozenset()
+    records = quality(
+        bench.evaluator("quality"),
+        bench.subject(rows),
+        sigmas=s.sigmas,
+        samples=s.samples,
+        groups=always | more | thorough,
+        smoothed_groups=always | more if s.quality_smoothed else always,
     )
     return {key.encode(): values for key, values in records.items()}
 

@@ -32,7 +32,26 @@ _METRICS: Mapping[str, tuple[float, float, str]] = {
     "self_overlap": (0.0, 1.0, ">="),
     "label_kept": (0.0, 1.0, ">="),
     "norm_ratio": (0.0, math.inf, ">="),
+    "gini": (0.0, 1.0, ">="),
+    "infd_scaled_noisy_baseline": (0.0, math.inf, "<="),
+    "infd_scaled_squares": (0.0, math.inf, "<="),
+    "sens_max": (0.0, math.inf, "<="),
+    "sens_attack": (0.0, math.inf, "<="),
+    "log10_ris": (-math.inf, math.inf, "<="),
+    "log10_ros": (-math.inf, math.inf, "<="),
+    "log10_rrs": (-math.inf, math.inf, "<="),
+    "road_morf": (-1.0, 1.0, ">="),
+    "road_lerf": (-1.0, 1.0, "<="),
+    "ssim_noise_0.02": (-1.0, 1.0, ">="),
+    "ssim_noise_0.05": (-1.0, 1.0, ">="),
+    "ssim_noise_0.1": (-1.0, 1.0, ">="),
+    "ssim_noise_0.2": (-1.0, 1.0, ">="),
 }
+_QUALITY = (
+    *("gini", "infd_scaled_noisy_baseline", "infd_scaled_squares", "sens_max", "sens_attack"),
+    *("log10_ris", "log10_ros", "log10_rrs", "road_morf", "road_lerf"),
+    *("ssim_noise_0.02", "ssim_noise_0.05", "ssim_noise_0.1", "ssim_noise_0.2"),
+)
 _DRIFT = ("topk_intersection", "topk_iou", "topk_mass", "spearman", "ssim", "cosine_distance")
 # The attack searches for the least top-k overlap, so of the attacked figures only that one is a
 # worst case. Plain ℓ₂ errors are absent: a map that vanishes would improve them.
@@ -48,6 +67,9 @@ _PROBES: Mapping[str, tuple[str, ...]] = {
         "norm_ratio",
     ),
     "twin": (*_DRIFT, "normalized_stability_error"),
+    # Of the infidelities only those that do not depend on the scale of the map: smoothing shrinks
+    # it. RIS, ROS and RRS by their logarithm, for single pixels move their means.
+    "quality": _QUALITY,
 }
 _COMPARISONS = {"minimize": "<=", "maximize": ">="}
 

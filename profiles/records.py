@@ -24,7 +24,7 @@ class Quantity:
     Attributes
     ----------
     probe
-        ``attack``, ``smoothing`` or ``twin``.
+        ``attack``, ``smoothing``, ``twin`` or ``quality``.
     metric
         Name of the metric, e.g. ``topk_intersection``.
     attack
@@ -135,6 +135,11 @@ class Profile:
     def sha256(self) -> str:
         """Hash of the declared text, as hexadecimal digits."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def metrics(self, probe: str) -> tuple[str, ...]:
+        """Metrics of a probe that the objective or a criterion looks at, each once."""
+        quantities: tuple[Quantity, ...] = (self.objective, *self.criteria)
+        return tuple(dict.fromkeys(q.metric for q in quantities if q.probe == probe))
 
     def front_epsilon(self, height: int, width: int) -> float:
         """Size of the attack (1/255) at which σ are compared on the Pareto front."""

@@ -115,6 +115,33 @@ METHODS = (
         "What smoothing changes in the map.",
     ),
     (
+        "Infidelity",
+        "E_I (α IᵀΦ − (f_c(x) − f_c(x − I)))², 1,000 perturbations I of an image: noise in its "
+        "place, or a square of it removed; α = 1, or the best one.",
+        "Yeh et al. 2019 (arXiv 1901.09392)",
+        "Whether a map says what the model does.",
+    ),
+    (
+        "ROAD",
+        "Mean drop of p_c while 5% to 95% of the pixels are imputed from their neighbors, in the "
+        "order of the map.",
+        "Rong et al. 2022 (arXiv 2202.00449)",
+        "Faithfulness without leaving the data.",
+    ),
+    (
+        "Sensitivity, relative stability",
+        "max ‖Φ(y) − Φ(x)‖ / ‖Φ(x)‖, ‖y − x‖∞ ≤ .1; RIS, ROS, RRS: relative change of the map over "
+        "that of image, logits, representation, noise ±.05, same prediction.",
+        "Yeh et al. 2019; Agarwal et al. 2022 (arXiv 2203.06877)",
+        "How a map moves when nobody attacks.",
+    ),
+    (
+        "Gini index",
+        "1 − 2 Σ a₍ₖ₎ (d − k + ½) / (d ‖a‖₁), a₍ₖ₎ the magnitudes in ascending order.",
+        "Chalasani et al. 2020 (arXiv 1810.06583)",
+        "How few pixels carry the map.",
+    ),
+    (
         "Re-initialized control",
         "The same comparison against the same network with fresh random weights.",
         "Adebayo et al. 2018 (arXiv 1810.03292)",
@@ -136,3 +163,25 @@ METHODS = (
         "How far the figures depend on these images.",
     ),
 )
+
+QUALITY = {
+    "gini": ("Gini index of the magnitude", "higher"),
+    "infd_scaled_noisy_baseline": ("Infidelity, noisy baseline, best scale", "lower"),
+    "infd_scaled_squares": ("Infidelity, squares, best scale", "lower"),
+    "infd_noisy_baseline": ("Infidelity, noisy baseline", "lower"),
+    "infd_squares": ("Infidelity, squares", "lower"),
+    "sens_max": ("Sensitivity, 50 draws", "lower"),
+    "sens_max_unit": ("Sensitivity at unit norm, 50 draws", "lower"),
+    "sens_attack": ("Sensitivity, by attack", "lower"),
+    "log10_ris": ("Relative input stability, log₁₀", "lower"),
+    "log10_ros": ("Relative output stability, log₁₀", "lower"),
+    "log10_rrs": ("Relative representation stability, log₁₀", "lower"),
+    "road_morf": ("ROAD, most relevant first", "higher"),
+    "road_lerf": ("ROAD, least relevant first", "lower"),
+    "road_random": ("ROAD of a random map", "baseline"),
+    "ssim_noise_0.02": ("SSIM under noise of .02", "higher"),
+    "ssim_noise_0.05": ("SSIM under noise of .05", "higher"),
+    "ssim_noise_0.1": ("SSIM under noise of .1", "higher"),
+    "ssim_noise_0.2": ("SSIM under noise of .2", "higher"),
+}
+"""Metric → its title, and whether higher or lower is better."""

@@ -83,7 +83,18 @@ THREAT_MODEL = (
     "counted as excluded, never averaged in as robust.",
 )
 
+QUALITY_READING = (
+    "A map can be stable and still be a poor explanation. Infidelity asks whether it foretells "
+    "what a perturbation does to the score, at the scale that suits the map best; ROAD whether "
+    "imputing marked pixels takes the class away sooner than imputing random ones; sensitivity "
+    "and relative stability how much the map moves under random perturbations; the Gini index how "
+    "concentrated it is. Measured on a sample of the images. RIS, ROS, RRS and sensitivity are the "
+    "largest of 50 draws and would grow with more."
+)
+QUALITY_GROUPS = ("RRS", "SSIM under noise")
+
 NOT_RUN = {
+    "quality": "The quality of the maps was not measured.",
     "attack": "Not run: this audit has no attack results.",
     "gallery": "Not available: this result carries no pictures (maps.npz).",
     "smoothing": "Not run: this audit has no results on smoothing.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -129,6 +130,35 @@ class Smoothed:
         """``smooth_grad`` over the plain gradient, else ``smoothed`` with the method's name."""
         inner = self.method.name
         return "smooth_grad" if inner == "simple_grad" else f"smoothed {inner}"
+
+    @property
+    def identity(self) -> str:
+        """That of the inner method."""
+        return self.method.identity
+
+    @property
+    def price(self) -> int:
+        """Gradients of the model that one map takes."""
+        return self.method.price * (self.samples if self.sigma else 1)
+
+    @property
+    def random(self) -> bool:
+        """Whether maps depend on noise."""
+        return self.sigma > 0 or self.method.random
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether the map is the gradient of a score: the smoothed one, if the inner one is."""
+        return self.method.is_gradient
+
+    @property
+    def differentiable(self) -> bool:
+        """As the inner method."""
+        return self.method.differentiable
+
+    def seeded(self, noise: Noise) -> Smoothed:
+        """The same with noise, inside and outside, from elsewhere."""
+        return dataclasses.replace(self, method=self.method.seeded(noise), noise=noise)
 
     def __call__(
         self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int
