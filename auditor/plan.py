@@ -133,6 +133,9 @@ def make_plan(
     chosen = [Setting(name="target", value=str(target), origin=origin)]
     if classifier.output.key is not None:
         chosen.append(Setting(name="output", value=classifier.output.key, origin=origin))
+    if classifier.preprocess is not None:
+        own = origin if classifier.preprocess.given else "model"
+        chosen.append(Setting(name="preprocess", value=classifier.preprocess.identity, origin=own))
     return Plan(
         classifier=classifier,
         twins=tuple(twins),
@@ -144,7 +147,7 @@ def make_plan(
         control=control,
         target=str(target),
         not_applicable=omitted,
-        notes=_notes(images, control, omitted),
+        notes=(*_prepared(classifier, images), *_notes(images, control, omitted)),
         checks=tuple(checks),
         batch=batch,
         device=device,
@@ -213,6 +216,18 @@ def _not_applicable(classifier: Classifier) -> dict[str, str]:
     return omitted
 
 
+def _prepared(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
+    """Say so if pictures were not prepared as the model's preprocessing would."""
+    made = classifier.preprocess
+    wanted = made.identity if made is not None and made.pixels is not None else ""
+    if images.preprocess == wanted or images.format == "python":
+        return ()
+    return (
+        f"The images were prepared by {images.preprocess or 'resizing'}, not by "
+        f"{wanted or 'resizing'}: pass preprocess=model.preprocess to load_images.",
+    )
+
+
 def _notes(
     images: ImageSet, control: Classifier | None, omitted: Mapping[str, str]
 ) -> tuple[str, ...]:
@@ -234,6 +249,7 @@ def request(plan: Plan) -> dict[str, Any]:
         "images": plan.images.manifest_sha256,
         "labels": plan.images.labels,
         "subgroups": plan.images.subgroups,
+        "images: preprocess": plan.images.preprocess,
         "profile": f"{plan.profile.name} {plan.profile.sha256}",
         "target": plan.target,
         "effort": plan.effort,
@@ -249,6 +265,7 @@ def _member(what: str, model: Classifier) -> dict[str, Any]:
         f"{what}: mean": model.mean,
         f"{what}: std": model.std,
         f"{what}: input size": model.input_shape,
+        f"{what}: preprocess": "" if model.preprocess is None else model.preprocess.identity,
         f"{what}: output": dataclasses.astuple(model.output),
     }
 
