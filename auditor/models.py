@@ -37,8 +37,7 @@ class Classifier(nn.Module):
     network
         The user's module; takes normalized images of ``input_shape``.
     mean, std
-        Normalization per channel, in pixel units of [0, 1]; empty if ``preprocess`` takes its
-        place.
+        Normalization per channel, in pixel units; empty if ``preprocess`` takes its place.
     input_shape
         (C, H, W) that the network takes.
     labels
@@ -56,8 +55,7 @@ class Classifier(nn.Module):
     remarks
         What the loader assumed, for the preflight to report.
     preprocess
-        The user's own preprocessing: its part for pictures goes to
-        :func:`auditor.images.load_images`, its differentiable part runs here.
+        The user's own: its differentiable part runs here, the other one in ``load_images``.
     """
 
     _mean: Tensor
@@ -319,11 +317,7 @@ def _try_out(classifier: Classifier) -> None:
     A network that rejects the image is left as it is: the preflight says so.
     """
     black = classifier._mean.new_zeros((1, *classifier.input_shape))
-
-    def scores(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return classifier.scores(x)
-
+    scores = torch.no_grad()(classifier.scores)
     if classifier.capabilities.surrogate == "eager mode":
         # Channels-last convolutions are never slower here: gradients take 0.7 to 0.8 of the time on
         # EfficientNet-Lite0 and on a small CNN, 0.9 on ResNet-18 (two CPU cores). But a network
@@ -335,8 +329,7 @@ def _try_out(classifier: Classifier) -> None:
         if classifier.mean:
             scale = find_scale(scores, black)
         else:  # behind a user's function, since one like clamp would bound all that comes out
-            with torch.no_grad():
-                scale = find_scale(classifier.of_network, classifier.prepared(black))
+            scale = find_scale(torch.no_grad()(classifier.of_network), classifier.prepared(black))
         classifier.output = dataclasses.replace(classifier.output, scale=scale)
         message = remark(classifier.output, classifier.classes)
         if message:

@@ -100,7 +100,7 @@ def _inside(name: str, inside: Callable[[Tensor], Tensor], x: Tensor) -> Check:
     if not y.requires_grad:
         raise InputError(
             f"{name}: no gradient comes through it. Use torch alone, without detach, no_grad, "
-            "numpy and whole numbers, or do this once for each picture."
+            "numpy and whole numbers, or do this when pictures are read."
         )
     # Random weights, since the plain sum of an image less its mean does not change.
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y)
@@ -109,7 +109,7 @@ def _inside(name: str, inside: Callable[[Tensor], Tensor], x: Tensor) -> Check:
     if gradient is None or not gradient.any():
         raise InputError(
             f"{name}: the gradient through it is zero. Leave rounding and comparisons out, or do "
-            "them once for each picture."
+            "them when pictures are read."
         )
     if not gradient.isfinite().all():
         raise InputError(f"{name}: its gradient is not finite. Check for log(0) or sqrt(0).")

@@ -1,4 +1,4 @@
-"""What a user does to a picture before the network: once per picture, and inside the model."""
+"""What a user does to a picture before the network: when it is read, and inside the model."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Preprocess:
         hash. What a function in memory closes over is not seen.
     pixels
         Picture (RGB; gray for a model of one channel; mode F in [0, 1] where the file has more
-        than 8 bits) → pixels (C, H, W), float in [0, 1]; done once. Without it images are resized
-        as :func:`auditor.decoding.fit` does.
+        than 8 bits) → pixels (C, H, W), float in [0, 1]; done on reading. Without it images are
+        resized as :func:`auditor.decoding.fit` does.
     inside
         Images (B, C, H, W) in [0, 1] → what the network takes, differentiably, in place of
         normalization.
@@ -159,9 +159,9 @@ class Preprocess:
         if self.pixels is None:
             first = "Pictures are resized to the input size."
         elif self.size is None:
-            first = "Done once for each picture."
+            first = "Done when a picture is read."
         else:
-            first = f"Done once for each picture, which becomes {self.size[0]}×{self.size[1]}."
+            first = f"Done when a picture is read, which becomes {self.size[0]}×{self.size[1]}."
         if self.inside is not None:
             second = "Inside the model, with gradients: its differentiable part."
         elif self.mean is not None and self.std is not None:

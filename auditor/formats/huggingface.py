@@ -32,7 +32,7 @@ def load_huggingface(folder: Path, *, trust_pickle: bool = False) -> Loaded:
     """Read a folder that ``save_pretrained`` made, with its processor.
 
     Mean and std are measured on the processor itself: what it makes of images of one color. What it
-    makes of a picture less these is the part that is done once, whatever its settings are called.
+    makes of a picture less these is the part done on reading, whatever its settings are called.
 
     Parameters
     ----------
