@@ -10,6 +10,7 @@ from typing import TypeGuard
 from torch import Tensor, nn
 
 from auditor.errors import InputError
+from auditor.results import Check
 from auditor.usercode import plain_errors
 
 Size = int | Sequence[int]
@@ -64,6 +65,31 @@ def per_channel(what: str, values: Sequence[float], channels: int) -> tuple[floa
         rule = "positive" if what == "std" else "finite"
         raise InputError(f"--{what} {numbers} must be {rule}, in units of pixels in [0, 1].")
     return numbers
+
+
+def normalization(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[Check, ...]]:
+    """Mean and std of each channel, with a remark where they are assumed.
+
+    Both stay empty where they are: then a user's preprocessing takes their place.
+
+    Raises
+    ------
+    InputError
+        As :func:`per_channel`.
+    """
+    if mean is not None and std is not None and not (*mean, *std):
+        return (), (), ()
+    assumed = " and ".join(
+        text for text, value in (("mean 0", mean), ("std 1", std)) if value is None
+    )
+    message = f"Not given, so {assumed} is assumed: pass --mean and --std as in training."
+    return (
+        per_channel("mean", mean if mean is not None else (0.0,), channels),
+        per_channel("std", std if std is not None else (1.0,), channels),
+        (Check(name="normalization", status="note", message=message),) if assumed else (),
+    )
 
 
 def class_names(labels: str | Path | Sequence[str] | None) -> tuple[str, ...] | None:

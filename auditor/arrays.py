@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from auditor.decoding import UnusableImageError, fit
+from auditor.decoding import Prepare, UnusableImageError, fit
 from auditor.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -53,13 +53,19 @@ def arrange(image: Array, found: Layout) -> Array:
     return image if found == "chw" else image.transpose(2, 0, 1)
 
 
-def as_pixels(image: Array, shape: tuple[int, int, int], where: str) -> npt.NDArray[np.float32]:
-    """One image (C, h, w), or (1, h, w), as float32 (C, H, W) in [0, 1]; resized if need be.
+def as_pixels(
+    image: Array, shape: tuple[int, int, int], where: str, prepare: Prepare | None = None
+) -> npt.NDArray[np.float32]:
+    """One image (C, h, w), or (1, h, w), as float32 (C, H, W) in [0, 1].
+
+    Resized if need be, or made by ``prepare`` of a picture as :func:`auditor.decoding.decode`
+    would hand it over.
 
     Raises
     ------
     InputError
-        If a value is outside [0, 1]: then the whole array is on another scale.
+        If a value is outside [0, 1]: then the whole array is on another scale. With ``prepare``
+        also if no picture can hold the values: several channels, but neither 3 nor of 8 bits.
     UnusableImageError
         If a value is not finite, or the image too elongated.
     """
@@ -73,8 +79,24 @@ def as_pixels(image: Array, shape: tuple[int, int, int], where: str) -> npt.NDAr
         low, high = pixels.min(), pixels.max()
         if low < -1e-6 or high > 1 + 1e-6:  # room for the rounding of a resize
             raise InputError(f"{where}: values span [{low:.4g}, {high:.4g}]. Scale them to [0, 1].")
+    if prepare is not None:
+        return prepare(_picture(image, pixels, shape[0], where), shape)
     _, height, width = shape
     if pixels.shape[1:] != (height, width):
         planes = [fit(Image.fromarray(plane), height, width) for plane in pixels]
         pixels = np.stack([np.asarray(plane) for plane in planes])
     return np.ascontiguousarray(np.broadcast_to(pixels.clip(0, 1), shape))
+
+
+def _picture(
+    image: Array, pixels: npt.NDArray[np.float32], channels: int, where: str
+) -> Image.Image:
+    if image.dtype == np.uint8 and len(image) in (1, 3):
+        plane = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+        return Image.fromarray(plane).convert("L" if channels == 1 else "RGB")
+    if len(image) == 1:
+        return Image.fromarray(pixels[0])
+    raise InputError(
+        f"{where}: preprocessing needs pictures: gray, or RGB of 8 bits, not {image.dtype} with "
+        f"{len(image)} channels. Save them so, or preprocess them before and pass --input-size."
+    )

@@ -27,6 +27,14 @@ def reset(network: nn.Module) -> int:
     return len(left)
 
 
+def redraw(network: nn.Module, *, seed: int) -> int:
+    """:func:`reset` by a seed; the global random state is left as it was."""
+    cuda = sorted({p.device.index or 0 for p in network.parameters() if p.is_cuda})
+    with torch.random.fork_rng(devices=cuda), torch.no_grad():
+        torch.manual_seed(seed)
+        return reset(network)
+
+
 def recalibrate(model: nn.Module, images: Tensor, *, name: str) -> None:
     """Take batch normalization's running statistics from ``images``, in place."""
     kind = nn.modules.batchnorm._BatchNorm

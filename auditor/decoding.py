@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,22 +21,29 @@ CROP = 0.875
 CROP_FROM = 128
 
 
+Shape = tuple[int, int, int]
+Prepare = Callable[[Image.Image, Shape], npt.NDArray[np.float32]]
+"""Pixels, float32 (C, H, W) in [0, 1] of the shape asked for, from a picture."""
+
+
 class UnusableImageError(Exception):
     """An image that cannot be used; the message says why, for the list of unreadable files."""
 
 
-def decode(content: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+def decode(content: bytes, shape: Shape, prepare: Prepare | None = None) -> npt.NDArray[np.float32]:
     """Decode an image file (PNG, JPEG, BMP, PPM, first picture of a GIF, WebP or TIFF).
 
     EXIF orientation is applied; transparency is laid on white; CMYK becomes RGB by subtraction,
     without a color profile; color becomes gray (ITU-R 601) for a model of one channel and gray is
     repeated for one of three. 16-bit gray keeps its precision, 16-bit color is read with 8 bits.
-    Sizes are adapted as :func:`fit` says.
+    Sizes are adapted as :func:`fit` says, or by ``prepare``.
 
     Parameters
     ----------
     shape
         (C, H, W) of the model.
+    prepare
+        Makes the pixels of a picture of mode L (model of one channel), RGB or F (in [0, 1]).
 
     Returns
     -------
@@ -49,7 +57,7 @@ def decode(content: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.float3
         model takes neither 1 nor 3 channels.
     """
     channels, height, width = shape
-    if channels not in (1, 3):
+    if channels not in (1, 3) and prepare is None:
         raise UnusableImageError(
             f"image files have 1 or 3 channels, the model takes {channels}; save .npy files"
         )
@@ -60,7 +68,11 @@ def decode(content: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.float3
             with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
                 _refuse_misread(opened)
                 image = ImageOps.exif_transpose(opened)
-                plane = fit(_flatten(image, channels), height, width)
+                plane = _flatten(image, channels)
+                if prepare is None:
+                    plane = fit(plane, height, width)
+                else:
+                    _resized(plane.size, height, width)  # it probably does about the same
     except UnusableImageError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -70,6 +82,8 @@ def decode(content: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.float3
     except Exception as error:  # decoders raise many things on hostile bytes
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise UnusableImageError(f"damaged ({text[:100]})") from error
+    if prepare is not None:
+        return prepare(plane, shape)
     pixels = np.asarray(plane, dtype=np.float32)
     if plane.mode != "F":
         pixels = pixels / np.float32(255)
@@ -86,6 +100,15 @@ def fit(image: Image.Image, height: int, width: int) -> Image.Image:
     w, h = image.size
     if (h, w) == (height, width):
         return image
+    new_h, new_w = _resized(image.size, height, width)
+    top, left = round((new_h - height) / 2), round((new_w - width) / 2)
+    resized = image.resize((new_w, new_h), Image.Resampling.BICUBIC)
+    return resized.crop((left, top, left + width, top + height))
+
+
+def _resized(size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """Height and width before the crop; also where a user's function resizes in our place."""
+    w, h = size
     share = CROP if min(height, width) >= CROP_FROM else 1.0
     if h * width <= w * height:
         new_h = round(height / share)
@@ -95,9 +118,7 @@ def fit(image: Image.Image, height: int, width: int) -> Image.Image:
         new_h = new_w * h // w
     if new_h * new_w > (Image.MAX_IMAGE_PIXELS or new_h * new_w):
         raise UnusableImageError(f"too elongated ({h}×{w} pixels) to resize")
-    top, left = round((new_h - height) / 2), round((new_w - width) / 2)
-    resized = image.resize((new_w, new_h), Image.Resampling.BICUBIC)
-    return resized.crop((left, top, left + width, top + height))
+    return new_h, new_w
 
 
 def _flatten(image: Image.Image, channels: int) -> Image.Image:

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from auditor.errors import InputError
 from auditor.evaluation import Evaluator, Meter
 from auditor.probes.surrogates import has_surrogate, smooth_evaluator
 from auditor.results import Check
-from auditor.usercode import UserCode
+from auditor.usercode import user_object
 
 SAME = 1e-5
 """Two maps of one image are the same within this share of their norm: float32 summation order."""
@@ -128,16 +127,11 @@ def _from_code(spec: str) -> Custom:
             f"--explain {spec}: not understood. Write path/file.py:fn or package.module:fn, with "
             "fn(model, x, target) -> map."
         )
-    file = Path(target)
-    folders = [Path.cwd()]
-    content = b""
-    if target.endswith(".py"):
-        if not file.is_file():
-            raise InputError(f"{target}: no such file. Give the path of the file with {name}.")
-        folders.insert(0, file.resolve().parent)
-        content = file.read_bytes()
-    wanted = "a function fn(model, x, target) that returns a map"
-    function = UserCode(*folders).function(target, name, wanted=wanted)
+    function, _, content = user_object(target, name, where=f"--explain {spec}")
+    if not callable(function):
+        raise InputError(
+            f"--explain {spec}: {name} is no function. Name one that takes (model, x, target)."
+        )
     return Custom(function=function, name=name, identity=hashlib.sha256(content).hexdigest())
 
 

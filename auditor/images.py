@@ -19,12 +19,13 @@ from torch import Tensor
 
 from auditor.datasets.choose import KINDS, open_file, open_folder
 from auditor.datasets.rows import Dataset, Part
-from auditor.decoding import EXTENSIONS, UnusableImageError
+from auditor.decoding import EXTENSIONS, Prepare, Shape, UnusableImageError
 from auditor.draw import draw, sentence
 from auditor.errors import IncompleteRunError, InputError
 from auditor.folders import enter_split, folder_labels
 from auditor.labels import MAX_TEXT, printable
-from auditor.listing import ImageFile, Listing, Reader, Shape, of_dataset
+from auditor.listing import ImageFile, Listing, Reader, of_dataset
+from auditor.preprocess import load_preprocess
 from auditor.safe_files import Skipped, find_files
 
 MAX_PIXEL_BYTES = 4 * 2**30
@@ -61,6 +62,8 @@ class ImageSet:
         SHA-256 of the bytes of each image.
     readers
         What reads each image again.
+    preprocess
+        Name and hash of the user's own preprocessing; empty if there is none.
     """
 
     shape: Shape
@@ -76,6 +79,7 @@ class ImageSet:
     digests: tuple[str, ...] = field(repr=False)
     readers: tuple[Reader, ...] = field(repr=False)
     subgroups: tuple[str, ...] | None = None
+    preprocess: str = ""
 
     def batch(self, rows: Sequence[int]) -> Tensor:
         """Pixels of some of the images, by index: (B, C, H, W), float32 in [0, 1].
@@ -124,6 +128,7 @@ def load_images(
     max_images: int | None = None,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    preprocess: object = None,
 ) -> ImageSet:
     """Read a folder of images, or files that hold many.
 
@@ -148,6 +153,9 @@ def load_images(
         Choose so many by a seeded rule, as evenly over the classes as possible; ``None`` = all.
     class_names
         Names in the order of the model's logits.
+    preprocess
+        The user's own, instead of our resizing: ``model.preprocess``, or what
+        :func:`auditor.preprocess.load_preprocess` takes. Its part for pictures is done here.
 
     Raises
     ------
@@ -157,6 +165,8 @@ def load_images(
     if max_images is not None and max_images < 1:
         raise InputError(f"--max-images {max_images}: give at least 1.")
     path = Path(path)
+    found = None if preprocess is None else load_preprocess(preprocess)
+    prepare = found.prepare if found is not None and found.pixels is not None else None
     known = tuple(class_names or ())
     skipped: Skipped = []
     with ExitStack() as stack:
@@ -169,12 +179,16 @@ def load_images(
             what = "neither a folder nor a file" if os.path.exists(path) else "does not exist"
             raise InputError(f"{path}: {what}. Give a folder of images, or a file ({KINDS}).")
         if dataset is None:
-            listing = _of_folder(path, input_shape, known, skipped)
+            listing = _of_folder(path, input_shape, known, skipped, prepare)
         else:
-            listing = of_dataset(dataset, shape=input_shape, known=known, where=str(path))
-        return _choose(
+            listing = of_dataset(
+                dataset, shape=input_shape, known=known, where=str(path), prepare=prepare
+            )
+        images = _choose(
             listing, skipped, max_images=max_images, seed=seed, source=str(path), shape=input_shape
         )
+    identity = found.identity if found is not None and prepare is not None else ""
+    return dataclasses.replace(images, preprocess=identity)
 
 
 def from_arrays(
@@ -231,7 +245,9 @@ def _to_numpy(values: object) -> npt.NDArray[Any]:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
-def _of_folder(path: Path, shape: Shape, known: tuple[str, ...], skipped: Skipped) -> Listing:
+def _of_folder(
+    path: Path, shape: Shape, known: tuple[str, ...], skipped: Skipped, prepare: Prepare | None
+) -> Listing:
     files = find_files(path, skipped)
     found = folder_labels(path, sorted(files), known, skipped)
     return Listing(
@@ -240,7 +256,7 @@ def _of_folder(path: Path, shape: Shape, known: tuple[str, ...], skipped: Skippe
         labels=found.labels,
         class_names=found.class_names,
         subgroups=found.subgroups,
-        reader=lambda place: ImageFile(files[found.names[place]], shape),
+        reader=lambda place: ImageFile(files[found.names[place]], shape, prepare),
     )
 
 

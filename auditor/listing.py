@@ -13,12 +13,11 @@ import numpy.typing as npt
 from auditor.arrays import Layout, arrange, as_pixels, layout
 from auditor.datasets.numpy_files import parse_npy
 from auditor.datasets.rows import Array, Dataset
-from auditor.decoding import MAX_FILE_BYTES, UnusableImageError, decode
+from auditor.decoding import MAX_FILE_BYTES, Prepare, Shape, UnusableImageError, decode
 from auditor.errors import InputError
 from auditor.labels import MAX_IMAGES, check_labels, class_index
 
 Pixels = npt.NDArray[np.float32]
-Shape = tuple[int, int, int]
 Reader = Callable[[], tuple[Pixels, str]]
 """Gives an image's pixels, float32 (C, H, W) in [0, 1], and the SHA-256 of its bytes."""
 
@@ -46,6 +45,7 @@ class ImageFile:
 
     file: Path
     shape: Shape
+    prepare: Prepare | None = None
 
     def __call__(self) -> tuple[Pixels, str]:
         """Read and decode the file."""
@@ -57,8 +57,8 @@ class ImageFile:
             raise UnusableImageError(f"cannot be read ({error.strerror})") from error
         digest = hashlib.sha256(content).hexdigest()
         if self.file.suffix.lower() == ".npy":
-            return _one_array(parse_npy(content), self.shape), digest
-        return decode(content, self.shape), digest
+            return _one_array(parse_npy(content), self.shape, self.prepare), digest
+        return decode(content, self.shape, self.prepare), digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +68,22 @@ class RowImage:
     values: Array
     shape: Shape
     where: str
+    prepare: Prepare | None = None
 
     def __call__(self) -> tuple[Pixels, str]:
         """Scale to [0, 1] and to the size of the model."""
         digest = hashlib.sha256(self.values.tobytes()).hexdigest()
-        return as_pixels(self.values, self.shape, self.where), digest
+        return as_pixels(self.values, self.shape, self.where, self.prepare), digest
 
 
-def of_dataset(dataset: Dataset, *, shape: Shape, known: tuple[str, ...], where: str) -> Listing:
+def of_dataset(
+    dataset: Dataset,
+    *,
+    shape: Shape,
+    known: tuple[str, ...],
+    where: str,
+    prepare: Prepare | None = None,
+) -> Listing:
     """List the images of files that hold many.
 
     Raises
@@ -103,7 +111,7 @@ def of_dataset(dataset: Dataset, *, shape: Shape, known: tuple[str, ...], where:
         part, row = places[place]
         # Copied, so that this one image does not keep all the others in memory.
         values = np.array(arrange(parts[part].rows[row], layouts[part]), order="C")
-        return RowImage(values, shape, where)
+        return RowImage(values, shape, where, prepare)
 
     first = parts[0].rows
     return Listing(
@@ -116,10 +124,10 @@ def of_dataset(dataset: Dataset, *, shape: Shape, known: tuple[str, ...], where:
     )
 
 
-def _one_array(values: Array, shape: Shape) -> Pixels:
+def _one_array(values: Array, shape: Shape, prepare: Prepare | None) -> Pixels:
     """Pixels of an array file that holds a single image."""
     try:
         found: Layout = layout((1, *values.shape), values.dtype, shape, "the array")
-        return as_pixels(arrange(values, found), shape, "the array")
+        return as_pixels(arrange(values, found), shape, "the array", prepare)
     except InputError as error:  # one file of many: skipped and counted
         raise UnusableImageError(str(error)) from error

@@ -18,6 +18,7 @@ from auditor.formats.library import load_timm, load_torchvision
 from auditor.formats.onnx import load_onnx
 from auditor.formats.torchscript import load_torchscript
 from auditor.models import Classifier, Size, wrap
+from auditor.preprocess import Preprocess, load_preprocess
 from auditor.specs import parse_twin
 from auditor.usercode import UserCode, plain_errors, user_factory
 from auditor.weights import load_weights
@@ -34,6 +35,7 @@ def load_model(
     input_size: Size | None = None,
     labels: str | Path | Sequence[str] | None = None,
     output: str | None = None,
+    preprocess: object = None,
     trust_pickle: bool = False,
     name: str | None = None,
     device: str | torch.device = "cpu",
@@ -60,6 +62,11 @@ def load_model(
         Class names in the order of the logits, or a text file with one on each line.
     output
         Entry of what the network returns that holds the logits: a name, or an index from 0.
+    preprocess
+        The user's own preprocessing in place of size, mean and std; what
+        :func:`auditor.preprocess.load_preprocess` takes. Its part for pictures has to be given to
+        :func:`auditor.images.load_images` too, as ``preprocess=model.preprocess``; so has that of
+        a Hugging Face folder, whose own processor is used unless this or ``input_size`` is given.
     trust_pickle
         Load a file that could run code: pickles, and archives that are more than a network.
 
@@ -72,7 +79,8 @@ def load_model(
     return _load(
         spec,
         given,
-        {},
+        None,
+        preprocess=None if preprocess is None else load_preprocess(preprocess),
         weights=None if weights is None else Path(weights),
         output=output,
         trust_pickle=trust_pickle,
@@ -91,16 +99,17 @@ def load_twin(
     """Load a twin of a classifier from ``SPEC,key=value,...``, as ``--twin`` takes it.
 
     Input size and normalization are those of the audited classifier ``like`` unless given, or
-    told by the twin's own file; see :func:`auditor.specs.parse_twin` for the keys and
-    :func:`load_model` for errors.
+    told by the twin's own file. So is the differentiable part of its preprocessing: a twin with
+    mean or std of its own has that in its place. The part for pictures was done before, since a
+    twin is explained in the audited model's pixel space. See :func:`auditor.specs.parse_twin` for
+    the keys and :func:`load_model` for errors.
     """
     asked = parse_twin(spec)
     given = {key: asked.get(key) for key in ("mean", "std", "input_size", "labels")}
-    usual = {"input_size": like.input_shape, "mean": like.mean, "std": like.std}
     return _load(
         asked["spec"],
         given,
-        usual,
+        like,
         weights=asked.get("weights"),
         output=asked.get("output"),
         trust_pickle=trust_pickle,
@@ -112,17 +121,18 @@ def load_twin(
 def _load(
     spec: str,
     given: dict[str, Any],
-    usual: dict[str, Any],
+    like: Classifier | None,
     *,
     weights: Path | None,
     output: str | None,
     trust_pickle: bool,
     name: str | None,
     device: str | torch.device,
+    preprocess: Preprocess | None = None,
 ) -> Classifier:
-    """What the user gives comes before what the file tells, and that before what is ``usual``."""
+    """What the user gives comes before what the file tells, and that before what ``like`` has."""
     loaded, code = _read(spec, weights, trust_pickle=trust_pickle)
-    network = loaded.network
+    network, remarks = loaded.network, loaded.remarks
     if weights is not None:
         with code.active():  # a trusted pickle names the user's own classes
             load_weights(network, weights, trust_pickle=trust_pickle)
@@ -130,6 +140,24 @@ def _load(
     dtype = torch.float32 if loaded.capabilities.surrogate == "eager mode" else None
     with plain_errors(f"{spec}: cannot be moved to device {device}"):
         network = network.to(device=device, dtype=dtype)
+
+    usual: dict[str, Any] = {}
+    if like is not None:
+        usual = {"input_size": like.input_shape}
+        scales = (given["mean"], given["std"], loaded.mean, loaded.std)
+        if like.mean:
+            usual |= {"mean": like.mean, "std": like.std}
+        elif all(scale is None for scale in scales):
+            usual |= {"mean": (), "std": ()}
+            preprocess = like.preprocess
+    elif preprocess is not None:
+        asked = preprocess.merged(
+            input_size=given["input_size"], mean=given["mean"], std=given["std"]
+        )
+        given |= dict(zip(("input_size", "mean", "std"), asked, strict=True))
+        remarks = tuple(check for check in remarks if check.name == "weights")
+    elif given["input_size"] is None:
+        preprocess = loaded.preprocess
 
     def settled(key: str) -> Any:
         values = (given.get(key), getattr(loaded, key), usual.get(key))
@@ -144,10 +172,11 @@ def _load(
         name=name or (f"{loaded.name} ({weights.name})" if weights else loaded.name),
         format=loaded.format,
         factory=loaded.factory,
-        remarks=loaded.remarks,
+        remarks=remarks,
         output=output,
         capabilities=loaded.capabilities,
         digest=loaded.digest,
+        preprocess=preprocess,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
@@ -14,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from auditor.arguments import Size, class_names, input_shape_of, per_channel
+from auditor.arguments import Size, class_names, input_shape_of, normalization
 from auditor.capabilities import EAGER, Capabilities
-from auditor.control import recalibrate, reset
+from auditor.control import recalibrate, redraw
 from auditor.errors import InputError
+from auditor.hashing import state_sha256
 from auditor.outputs import PLAIN, Output, find_scale, pick, remark
+from auditor.preprocess import Preprocess, load_preprocess
 from auditor.results import Check, ModelIdentity
 from auditor.usercode import plain_errors
 
@@ -36,7 +37,7 @@ class Classifier(nn.Module):
     network
         The user's module; takes normalized images of ``input_shape``.
     mean, std
-        Normalization per channel, in pixel units of [0, 1].
+        Normalization per channel, in pixel units; empty if ``preprocess`` takes its place.
     input_shape
         (C, H, W) that the network takes.
     labels
@@ -53,6 +54,8 @@ class Classifier(nn.Module):
         SHA-256 of the file, where that is the model; else ``None``, and the weights are hashed.
     remarks
         What the loader assumed, for the preflight to report.
+    preprocess
+        The user's own: its differentiable part runs here, the other one in ``load_images``.
     """
 
     _mean: Tensor
@@ -73,8 +76,10 @@ class Classifier(nn.Module):
         capabilities: Capabilities = EAGER,
         output: Output = PLAIN,
         digest: str | None = None,
+        preprocess: Preprocess | None = None,
     ) -> None:
         super().__init__()
+        self.preprocess = preprocess
         self.network = network.requires_grad_(False)
         self.capabilities, self.output, self.digest = capabilities, output, digest
         self.mean, self.std, self.input_shape = mean, std, input_shape
@@ -102,10 +107,19 @@ class Classifier(nn.Module):
         InputError
             If the network returns several tensors and none was chosen.
         """
+        return self.of_network(self.prepared(x))
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """What the network takes: images of its size, normalized or made by ``preprocess``."""
         size = self.input_shape[1:]
         if x.shape[-2:] != size:
             x = F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
-        x = (x - self._mean) / self._std
+        if self.preprocess is not None and self.preprocess.inside is not None:
+            return self.preprocess.inside(x)
+        return (x - self._mean) / self._std
+
+    def of_network(self, x: Tensor) -> Tensor:
+        """The scores of what :meth:`prepared` gives, in batches that the network takes."""
         fewest, most = self.capabilities.batches
         if fewest == 1 and (most is None or len(x) <= most):
             return pick(self.network(x), self.output.key, name=self.name)
@@ -137,15 +151,7 @@ class Classifier(nn.Module):
         """Hash of the model's file, else of the state dict: names, dtypes, shapes and bytes."""
         if self.digest is not None:
             return self.digest
-        digest = hashlib.sha256()
-        for name, value in sorted(self.network.state_dict().items()):
-            if isinstance(value, Tensor):
-                digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-                flat = value.detach().cpu().contiguous().reshape(-1)
-                digest.update(flat.view(torch.uint8).numpy().data)
-            else:  # a module's own extra state
-                digest.update(f"{name} {value!r}\n".encode())
-        return digest.hexdigest()
+        return state_sha256(self.network.state_dict())
 
     def identity(self, preflight: Sequence[Check] = ()) -> ModelIdentity:
         """Record that recognizes this model, with the outcome of its preflight."""
@@ -194,10 +200,7 @@ class Classifier(nn.Module):
         control.__dict__.pop("classes", None)
         control.name, control.factory = f"{self.name} (re-initialized)", None
         control.digest = None
-        cuda = sorted({p.device.index or 0 for p in control.parameters() if p.is_cuda})
-        with torch.random.fork_rng(devices=cuda), torch.no_grad():
-            torch.manual_seed(seed)
-            drawn = reset(control.network)
+        drawn = redraw(control.network, seed=seed)
         control.network.requires_grad_(False)
         total = len(list(control.network.parameters()))
         note = f"{drawn} of {total} parameter tensors have no reset of their own: drawn at random."
@@ -229,17 +232,17 @@ class Classifier(nn.Module):
 def from_network(
     network: nn.Module,
     *,
-    input_shape: Size,
+    input_shape: Size | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     labels: Sequence[str] | None = None,
     name: str = "model",
     output: str | None = None,
+    preprocess: object = None,
 ) -> Classifier:
     """Wrap a network that is already in memory; a deep copy, so that yours stays as it is.
 
-    Parameters are those of :func:`auditor.loading.load_model`; device and dtype are the
-    network's own.
+    Parameters are those of :func:`auditor.loading.load_model`; device and dtype stay.
 
     Raises
     ------
@@ -248,6 +251,9 @@ def from_network(
     """
     with plain_errors(f"{name}: the network cannot be copied"):
         network = copy.deepcopy(network)
+    found = None if preprocess is None else load_preprocess(preprocess)
+    if found is not None:
+        input_shape, mean, std = found.merged(input_size=input_shape, mean=mean, std=std)
     return wrap(
         network,
         input_size=input_shape,
@@ -256,6 +262,7 @@ def from_network(
         labels=labels,
         name=name,
         output=output,
+        preprocess=found,
     )
 
 
@@ -273,6 +280,7 @@ def wrap(
     output: str | None = None,
     capabilities: Capabilities = EAGER,
     digest: str | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Classifier:
     """Check a user's arguments against the network and build the classifier around it, in place.
 
@@ -281,26 +289,24 @@ def wrap(
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in network.parameters()):
         raise InputError(f"{name}: has lazy layers without a size. Run it once in the factory.")
     shape = input_shape_of(network, input_size, name)
-    if mean is None or std is None:
-        assumed = " and ".join(
-            text for text, value in (("mean 0", mean), ("std 1", std)) if value is None
-        )
-        message = f"Not given, so {assumed} is assumed: pass --mean and --std as in training."
-        remarks = (*remarks, Check(name="normalization", status="note", message=message))
+    row, spread, assumed = normalization(mean, std, shape[0])
     classifier = Classifier(
         network,
-        mean=per_channel("mean", mean if mean is not None else (0.0,), shape[0]),
-        std=per_channel("std", std if std is not None else (1.0,), shape[0]),
+        mean=row,
+        std=spread,
         input_shape=shape,
         labels=class_names(labels),
         name=name,
         format=format,
         factory=factory,
-        remarks=remarks,
+        remarks=(*remarks, *assumed, *(preprocess.remarks() if preprocess is not None else ())),
         capabilities=capabilities,
         output=Output(key=output),
         digest=digest,
+        preprocess=preprocess,
     )
+    if preprocess is not None and isinstance(preprocess.inside, nn.Module):
+        preprocess.inside.to(classifier.device)
     _try_out(classifier)
     return classifier
 
@@ -311,11 +317,7 @@ def _try_out(classifier: Classifier) -> None:
     A network that rejects the image is left as it is: the preflight says so.
     """
     black = classifier._mean.new_zeros((1, *classifier.input_shape))
-
-    def scores(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return classifier.scores(x)
-
+    scores = torch.no_grad()(classifier.scores)
     if classifier.capabilities.surrogate == "eager mode":
         # Channels-last convolutions are never slower here: gradients take 0.7 to 0.8 of the time on
         # EfficientNet-Lite0 and on a small CNN, 0.9 on ResNet-18 (two CPU cores). But a network
@@ -324,7 +326,10 @@ def _try_out(classifier: Classifier) -> None:
         if not _runs(scores, black):
             classifier.network.to(memory_format=torch.contiguous_format)
     if _runs(scores, black):
-        scale = find_scale(scores, black)
+        if classifier.mean:
+            scale = find_scale(scores, black)
+        else:  # behind a user's function, since one like clamp would bound all that comes out
+            scale = find_scale(torch.no_grad()(classifier.of_network), classifier.prepared(black))
         classifier.output = dataclasses.replace(classifier.output, scale=scale)
         message = remark(classifier.output, classifier.classes)
         if message:

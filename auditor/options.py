@@ -45,6 +45,11 @@ def input_options(command: Command) -> Command:
         ),
         click.option("--std", metavar="A,B,C", help="The same; both in units of [0, 1] pixels."),
         click.option("--input-size", metavar="SIZE", help="224, 224x224 or 3x224x224."),
+        click.option(
+            "--preprocess",
+            metavar="SPEC",
+            help="Instead of these: path/file.py:fn or torchvision:WEIGHTS (docs/images.md).",
+        ),
         click.option("--labels", type=Path, metavar="FILE", help="Class names, one on each line."),
         click.option("--output", metavar="KEY", help="Which of several outputs holds the logits."),
         click.option(
@@ -98,6 +103,7 @@ def load_input(
     mean: str | None,
     std: str | None,
     input_size: str | None,
+    preprocess: str | None,
     labels: Path | None,
     output: str | None,
     trust_pickle: bool,
@@ -118,6 +124,7 @@ def load_input(
         mean=parse_floats(mean) if mean is not None else None,
         std=parse_floats(std) if std is not None else None,
         input_size=parse_size(input_size) if input_size is not None else None,
+        preprocess=preprocess,
         labels=labels,
         output=output,
         trust_pickle=trust_pickle,
@@ -129,6 +136,7 @@ def load_input(
         max_images=max_images,
         seed=seed or 0,
         class_names=classifier.labels,
+        preprocess=classifier.preprocess,
     )
 
 

@@ -153,6 +153,9 @@ def make_plan(
     ]
     if classifier.output.key is not None:
         chosen.append(Setting(name="output", value=classifier.output.key, origin=origin))
+    if classifier.preprocess is not None:
+        own = origin if classifier.preprocess.given else "model"
+        chosen.append(Setting(name="preprocess", value=classifier.preprocess.identity, origin=own))
     return Plan(
         classifier=classifier,
         method=method,
@@ -165,7 +168,7 @@ def make_plan(
         control=control,
         target=str(target),
         not_applicable=omitted,
-        notes=_notes(images, control, omitted),
+        notes=(*_prepared(classifier, images), *_notes(images, control, omitted)),
         checks=tuple(checks),
         batch=batch,
         device=device,
@@ -238,6 +241,18 @@ def _not_applicable(classifier: Classifier, method: Method) -> dict[str, str]:
     return omitted
 
 
+def _prepared(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
+    """Say so if pictures were not prepared as the model's preprocessing would."""
+    made = classifier.preprocess
+    wanted = made.identity if made is not None and made.pixels is not None else ""
+    if images.preprocess == wanted or images.format == "python":
+        return ()
+    return (
+        f"The images were prepared by {images.preprocess or 'resizing'}, not by "
+        f"{wanted or 'resizing'}: pass preprocess=model.preprocess to load_images.",
+    )
+
+
 def _notes(
     images: ImageSet, control: Classifier | None, omitted: Mapping[str, str]
 ) -> tuple[str, ...]:
@@ -259,6 +274,7 @@ def request(plan: Plan) -> dict[str, Any]:
         "images": plan.images.manifest_sha256,
         "labels": plan.images.labels,
         "subgroups": plan.images.subgroups,
+        "images: preprocess": plan.images.preprocess,
         "profile": f"{plan.profile.name} {plan.profile.sha256}",
         "explain": f"{plan.method.name} {plan.method.identity}",
         "target": plan.target,
@@ -275,6 +291,7 @@ def _member(what: str, model: Classifier) -> dict[str, Any]:
         f"{what}: mean": model.mean,
         f"{what}: std": model.std,
         f"{what}: input size": model.input_shape,
+        f"{what}: preprocess": "" if model.preprocess is None else model.preprocess.identity,
         f"{what}: output": dataclasses.astuple(model.output),
     }
 

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from auditor.errors import InputError
 from auditor.models import Classifier
 from auditor.results import Check
-from auditor.usercode import describe
+from auditor.usercode import describe, plain_errors
 
 # Two evaluations of one image in float32 differ by the order of summation only: about 1e-6 of the
 # largest logit, 1e-4 with TF32 on a GPU. Dropout and batch statistics move logits by far more.
@@ -42,6 +42,8 @@ def run_preflight(classifier: Classifier, x: Tensor) -> tuple[Check, ...]:
         two calls or depends on the rest of the batch, or no gradient.
     """
     checks = [*classifier.remarks, _pixels(classifier, x), _weights(classifier)]
+    if classifier.preprocess is not None and classifier.preprocess.inside is not None:
+        checks.append(_inside(classifier.preprocess.name, classifier.preprocess.inside, x))
     logits = _logits(classifier, x)
     checks += [
         _labels(classifier, logits.shape[1]),
@@ -80,6 +82,39 @@ def _weights(classifier: Classifier) -> Check:
             "tensors). Train again or give an earlier checkpoint."
         )
     return _ok("weights", f"All {len(floats)} tensors are finite.")
+
+
+def _inside(name: str, inside: Callable[[Tensor], Tensor], x: Tensor) -> Check:
+    """Run the differentiable part of a user's preprocessing alone, so that it is blamed itself."""
+    leaf = x.detach().clone().requires_grad_()
+    with plain_errors(f"{name}: fails on images of shape {tuple(x.shape)}"), torch.enable_grad():
+        y: object = inside(leaf)
+    if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):
+        found = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        raise InputError(
+            f"{name}: makes {found} of {len(x)} image(s) of shape {tuple(x.shape[1:])}. Return one "
+            "tensor with a row for each, (B, C, H, W)."
+        )
+    if not y.isfinite().all():
+        raise InputError(f"{name}: its values are not finite. Check for 0/0, log(0) and sqrt(-1).")
+    if not y.requires_grad:
+        raise InputError(
+            f"{name}: no gradient comes through it. Use torch alone, without detach, no_grad, "
+            "numpy and whole numbers, or do this when pictures are read."
+        )
+    # Random weights, since the plain sum of an image less its mean does not change.
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y)
+    score = (y * weights).sum()
+    gradient = _derivative(name, lambda: torch.autograd.grad(score, leaf, allow_unused=True)[0])
+    if gradient is None or not gradient.any():
+        raise InputError(
+            f"{name}: the gradient through it is zero. Leave rounding and comparisons out, or do "
+            "them when pictures are read."
+        )
+    if not gradient.isfinite().all():
+        raise InputError(f"{name}: its gradient is not finite. Check for log(0) or sqrt(0).")
+    message = f"Makes {tuple(y.shape)} of {tuple(x.shape)}; a gradient comes through."
+    return _ok("differentiable preprocessing", message)
 
 
 def _run(classifier: Classifier, x: Tensor) -> Tensor:

@@ -143,8 +143,9 @@ class Check:
 class ModelIdentity:
     """What was audited: enough to recognize the same model again.
 
-    ``mean`` and ``std`` are the model's own normalization per channel, ``input_shape`` is
-    (C, H, W), ``sha256`` covers every parameter and buffer.
+    ``mean`` and ``std`` are the model's own normalization per channel, empty where a preprocessing
+    of the user's takes its place; ``input_shape`` is (C, H, W), ``sha256`` covers every parameter
+    and buffer.
     """
 
     name: str
@@ -282,7 +283,8 @@ class Recommendation:
         ``recommended``, ``no_sigma`` or ``inconclusive``.
     sigma, sigma_255, sigma_normalized
         The recommended σ in pixel space [0, 1], in 0–255 units, and per channel in units of the
-        model's normalized input; ``None`` and empty without a recommendation.
+        model's normalized input; ``None`` and empty without a recommendation. The last is empty too
+        if the user's own preprocessing normalizes: its units are not known.
     considered
         The σ whose criteria and gates are shown: the recommended one, else the nearest miss.
     samples

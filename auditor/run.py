@@ -208,7 +208,9 @@ class Run:
         decisive = self.plan.profile.metrics("quality")
         usable = [row for row, correct in enumerate(self.correct) if correct]
         most = len(usable) if decisive else self.plan.settings.quality_images
-        step = max(1, -(-len(usable) // max(1, most)))
+        if not usable or not most:
+            return {}
+        step = -(-len(usable) // most)  # in even steps through the audit
         sample, size = usable[::step], self.plan.settings.chunk
         tasks = []
         for part, first in enumerate(range(0, len(sample), size)):

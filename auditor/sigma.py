@@ -51,7 +51,7 @@ def recommend(
     chance
         Top-k overlap of two unrelated maps, k/(H·W).
     std
-        Standard deviations of the model's own normalization, per channel.
+        Standard deviations of the model's own normalization, per channel; empty if not known.
     convergence
         Overlap per image under the attack with a doubled budget, by (σ, ε in 1/255); what
         :func:`pending_convergence` asks for.

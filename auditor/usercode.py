@@ -87,6 +87,19 @@ class UserCode:
             self._modules.update(_take(users))
             sys.modules.update(hidden)
 
+    def module(self, target: str, where: str) -> ModuleType:
+        """Import ``target``, a dotted module or a ``.py`` file; ``where`` begins the message.
+
+        Raises
+        ------
+        InputError
+            If it cannot be found or fails on import.
+        """
+        with plain_errors(f"{where}: importing it failed"), self.active():
+            if target.endswith(".py"):
+                return _run_file(Path(target))
+            return importlib.import_module(target)
+
     def factory(self, target: str, attribute: str) -> Callable[[], Any]:
         """Import ``target``, a dotted module or a ``.py`` file, and take a function out of it.
 
@@ -101,32 +114,19 @@ class UserCode:
             If the module cannot be found, fails on import, or has no such function; the returned
             callable raises it when the function fails.
         """
-        function = self.function(
-            target, attribute, wanted="a function without arguments that returns the network"
-        )
+        where = f"{target}:{attribute}"
+        function = getattr(self.module(target, where), attribute, None)
+        if not callable(function):
+            raise InputError(
+                f"{where}: no function {attribute!r} there. Name a function without arguments "
+                "that returns the network."
+            )
 
         def call() -> Any:  # whatever the user returns; the caller checks it
-            with plain_errors(f"{target}:{attribute}: calling it failed"), self.active():
+            with plain_errors(f"{where}: calling it failed"), self.active():
                 return function()
 
         return call
-
-    def function(self, target: str, attribute: str, *, wanted: str) -> Callable[..., Any]:
-        """Import ``target`` and take a function out of it, to be called as it is.
-
-        ``wanted`` says in an error what should be named. Errors are those of :meth:`factory`.
-        """
-        where = f"{target}:{attribute}"
-        with plain_errors(f"{where}: importing it failed"), self.active():
-            if target.endswith(".py"):
-                module = _run_file(Path(target))
-            else:
-                module = importlib.import_module(target)
-        function = getattr(module, attribute, None)
-        if not callable(function):
-            raise InputError(f"{where}: no function {attribute!r} there. Name {wanted}.")
-        found: Callable[..., Any] = function
-        return found
 
 
 def user_factory(target: str, attribute: str) -> tuple[Callable[[], Any], UserCode]:
@@ -137,14 +137,37 @@ def user_factory(target: str, attribute: str) -> tuple[Callable[[], Any], UserCo
     InputError
         As :meth:`UserCode.factory`, and if the file does not exist.
     """
+    code = _project(target, "factory")
+    return code.factory(target, attribute), code
+
+
+def user_object(target: str, attribute: str, *, where: str) -> tuple[Any, UserCode, bytes]:
+    """Whatever has this name in a user's module, and the bytes of the module's file.
+
+    Raises
+    ------
+    InputError
+        As :func:`user_factory`, beginning with ``where``; also if there is nothing of that name.
+    """
+    code = _project(target, "function")
+    module = code.module(target, where)
+    try:
+        content = Path(module.__file__ or "").read_bytes()
+    except OSError as error:
+        raise InputError(f"{where}: its file cannot be read ({error.strerror}).") from error
+    if not hasattr(module, attribute):
+        raise InputError(f"{where}: no function {attribute!r} there. Name one that the file has.")
+    return getattr(module, attribute), code, content
+
+
+def _project(target: str, what: str) -> UserCode:
+    """Where the imports of ``target`` are looked for."""
     if not target.endswith(".py"):
-        code = UserCode(Path.cwd())
-        return code.factory(target, attribute), code
+        return UserCode(Path.cwd())
     file = Path(target)
     if not os.path.isfile(file):
-        raise InputError(f"{target}: no such file. Give the path of the file with the factory.")
-    code = UserCode(file.resolve().parent, Path.cwd())
-    return code.factory(target, attribute), code
+        raise InputError(f"{target}: no such file. Give the path of the file with the {what}.")
+    return UserCode(file.resolve().parent, Path.cwd())
 
 
 class _UserFirst(importlib.abc.MetaPathFinder):

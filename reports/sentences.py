@@ -108,7 +108,7 @@ def sigma_facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
         first = (
             ("σ in pixel units [0, 1]", short(answer.sigma)),
             ("σ in 0–255 units", short(answer.sigma_255)),
-            ("σ in the model's normalized units", normalized or NOTHING),
+            ("σ in the model's normalized units", normalized or text.UNKNOWN_UNITS),
         )
     return (
         *first,

@@ -37,6 +37,12 @@ class FromPixels(torch.nn.Module):
         return self.network((x - self.mean) / self.std)
 '''
 
+_INSIDE = """
+
+# Before the network, model has to apply the differentiable part of the preprocessing (setting
+# preprocess in this report) to x.
+"""
+
 
 _OWN = '''\
 import torch
@@ -76,9 +82,12 @@ def captum_snippet(sigma: float, samples: int, mean: Sequence[float], std: Seque
     mean, std
         The model's normalization per channel, in pixel units; where it changes anything, the
         text also defines a wrapper ``FromPixels``. ``model`` must take pixels in [0, 1]: then one
-        ``stdevs`` is right although the channels are scaled differently.
+        ``stdevs`` is right although the channels are scaled differently. Empty where a
+        preprocessing of the user's takes their place.
     """
     text = _MAP.format(sigma=float(f"{sigma:.6g}"), samples=samples, batch=min(samples, 8))
+    if not mean:
+        return text + _INSIDE
     if all(m == 0 for m in mean) and all(s == 1 for s in std):
         return text
     return text + _NORMALIZE.format(mean=_row(mean), std=_row(std))

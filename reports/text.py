@@ -249,6 +249,8 @@ OWN_SNIPPET_LEAD = (
     "anything else happens to them, and is not clipped."
 )
 
+UNKNOWN_UNITS = "not known: own preprocessing instead of mean and std"
+
 SNIPPET_LEAD = (
     "The map that was audited, with captum. model takes pixels in [0, 1] and returns logits, so "
     "normalization has to happen inside it. For a picture of one value per pixel, sum the absolute "

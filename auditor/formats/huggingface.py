@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
 
 from auditor.errors import InputError
-from auditor.formats.loaded import Loaded
+from auditor.formats.loaded import Loaded, sha256
 from auditor.formats.needed import needed
+from auditor.preprocess import Preprocess
 from auditor.results import Check
 from auditor.usercode import describe
 
 FORMAT = "Hugging Face"
+CONFIG = "preprocessor_config.json"
 
 # Processors compute in float32 and some keep eight bits until the end.
 _AFFINE_TOLERANCE = 1e-3
 
 
 def load_huggingface(folder: Path, *, trust_pickle: bool = False) -> Loaded:
-    """Read a folder that ``save_pretrained`` made, with the processor's normalization and size.
+    """Read a folder that ``save_pretrained`` made, with its processor.
 
-    Mean, std and size are measured on the processor itself: what it makes of images of one color.
+    Mean and std are measured on the processor itself: what it makes of images of one color. What it
+    makes of a picture less these is the part done on reading, whatever its settings are called.
 
     Parameters
     ----------
@@ -60,12 +67,14 @@ def load_huggingface(folder: Path, *, trust_pickle: bool = False) -> Loaded:
             f"{folder}: weights are missing, first {missing[0]!r}: it would be drawn at random. "
             "Save the fine-tuned model with its classifier."
         )
-    size, mean, std = None, None, None
-    if (folder / "preprocessor_config.json").is_file():
+    processor, size = None, None
+    if (folder / CONFIG).is_file():
         try:
             with _offline():
-                processor = transformers.AutoImageProcessor.from_pretrained(folder, **options)
-            size, mean, std = _measure(processor)
+                found = transformers.AutoImageProcessor.from_pretrained(folder, **options)
+            content = (folder / CONFIG).read_bytes()
+            processor, channels = _measure(found, sha256([content]))
+            size = None if processor.size is None else (channels, *processor.size)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from error
         except (Exception, SystemExit) as error:  # hostile folders raise anything
@@ -76,15 +85,34 @@ def load_huggingface(folder: Path, *, trust_pickle: bool = False) -> Loaded:
         format=FORMAT,
         name=folder.resolve().name,
         input_size=size,
-        mean=mean,
-        std=std,
+        mean=None if processor is None else processor.mean,
+        std=None if processor is None else processor.std,
         labels=[str(labels[index]) for index in sorted(labels)],
-        remarks=_remarks(size, mean, std),
+        remarks=() if processor is None else (_remark(processor),),
+        preprocess=processor,
     )
 
 
-def _measure(processor: Any) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...]]:
-    """(C, H, W), mean and std that a processor amounts to, from images of one color.
+@dataclass(frozen=True, eq=False)
+class _Undone:
+    """What a processor makes of a picture, without its normalization: v of low + steps·v."""
+
+    processor: Any
+    low: npt.NDArray[np.float64]
+    steps: npt.NDArray[np.float64]
+
+    def __call__(self, picture: Image.Image) -> Tensor:
+        """Pixels (C, H, W); of a picture in mode F with 8 bits, since no processor takes more."""
+        if picture.mode == "F":
+            picture = Image.fromarray(np.uint8(np.rint(np.asarray(picture) * 255)))
+        rgb = np.asarray(picture.convert("RGB"))
+        made = self.processor(images=rgb, return_tensors="np", input_data_format="channels_last")
+        values = np.asarray(made["pixel_values"][0], dtype=np.float64)
+        return torch.from_numpy(((values - self.low) / self.steps).astype(np.float32))
+
+
+def _measure(processor: Any, digest: str) -> tuple[Preprocess, int]:
+    """A processor in two parts, and its number of channels, from images of one color.
 
     Resizing and cropping leave a single color alone, so that what comes out is (v − mean)/std.
     """
@@ -102,27 +130,29 @@ def _measure(processor: Any) -> tuple[tuple[int, int, int], tuple[float, ...], t
             "its processor does more than resize, crop and normalize. Give the network by "
             "--model package.module:factory instead."
         )
-    channels, height, width = made[0].shape
-    std = 1 / steps
-    mean = -low * std
+
     # Seven digits are what float32 has: they give back 0.485 as it was written.
-    return (channels, height, width), _rounded(mean), _rounded(std)
+    std = 1 / steps
+    found = Preprocess(
+        name=type(processor).__name__,
+        sha256=digest,
+        pixels=_Undone(processor, low[:, None, None], steps[:, None, None]),
+        mean=_rounded(-low * std),
+        std=_rounded(std),
+        given=False,
+    )
+    return found.measured(), len(steps)
 
 
 def _rounded(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(float(f"{value:.6g}") for value in values)
+    return tuple(float(f"{value:.6g}") + 0.0 for value in values)  # never −0
 
 
-def _remarks(
-    size: tuple[int, ...] | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
-) -> tuple[Check, ...]:
-    if size is None or mean is None or std is None:
-        return ()
-    message = (
-        f"Measured on the folder's processor: size {'×'.join(map(str, size))}, mean "
-        f"{', '.join(f'{v:g}' for v in mean)}, std {', '.join(f'{v:g}' for v in std)}."
-    )
-    return (Check(name="preprocessing", status="note", message=message),)
+def _remark(processor: Preprocess) -> Check:
+    size = "any" if processor.size is None else "×".join(map(str, processor.size))
+    mean, std = (", ".join(f"{v:g}" for v in row or ()) for row in (processor.mean, processor.std))
+    message = f"Measured on the folder's {processor.name}: size {size}, mean {mean}, std {std}."
+    return Check(name="preprocessing", status="note", message=message)
 
 
 @contextlib.contextmanager

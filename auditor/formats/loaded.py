@@ -13,6 +13,7 @@ from torch import nn
 from auditor.arguments import Size
 from auditor.capabilities import EAGER, Capabilities
 from auditor.errors import InputError
+from auditor.preprocess import Preprocess
 from auditor.results import Check
 
 
@@ -30,6 +31,8 @@ class Loaded:
         Makes the architecture anew.
     digest
         SHA-256 of the files, where they are the model.
+    preprocess
+        What the files say is done to a picture.
     """
 
     network: nn.Module
@@ -44,6 +47,7 @@ class Loaded:
     factory: Callable[[], nn.Module] | None = None
     digest: str | None = None
     remarks: tuple[Check, ...] = ()
+    preprocess: Preprocess | None = None
 
 
 class Graph(nn.Module):

@@ -23,8 +23,12 @@ from reports.series import (
 )
 from reports.style import LOOKS, TEXT_WIDTH
 
-CHARTS = ("infd_scaled_squares", "road_morf", "gini")
-"""Metrics that are drawn over σ."""
+CHARTS = {
+    "infd_scaled_squares": "Infidelity (low is good)",
+    "road_morf": "ROAD (high is good)",
+    "gini": "Gini index (high is good)",
+}
+"""Metrics that are drawn over σ, and the titles of their charts."""
 
 
 def build(result: AuditResult) -> list[Flowable]:
@@ -61,7 +65,7 @@ def _row(result: AuditResult, metric: str, sigmas: tuple[float, ...]) -> tuple[s
     if first is None:
         return None
     title, better = QUALITY[metric]
-    unit = "" if first.unit == "ratio" else f" ({first.unit})"
+    unit = "" if first.unit in ("ratio", "log10") else f" ({first.unit})"
     return (
         title + unit,
         better,
@@ -75,13 +79,13 @@ def _row(result: AuditResult, metric: str, sigmas: tuple[float, ...]) -> tuple[s
 
 
 def _chart(result: AuditResult, metric: str) -> Drawing | None:
-    title, better = QUALITY[metric]
+    title = CHARTS[metric]
     curve = over_sigma(result, title, LOOKS["plain"], probe="quality", metric=metric)
     if not drawn(curve):
         return None
     mark, _ = focus_mark(result)
     return grid_chart(
-        title=f"{title} ({better} is better)",
+        title=title,
         curves=[curve],
         ticks=sigma_ticks(result),
         x_title="σ",

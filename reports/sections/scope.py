@@ -82,6 +82,7 @@ def build_criteria(result: AuditResult) -> list[Flowable]:
 
 def _model_facts(model: ModelIdentity) -> tuple[tuple[str, str], ...]:
     shape = " × ".join(str(size) for size in model.input_shape)
+    own = "none: the model's preprocessing does it"
     return (
         ("Name", model.name),
         ("Format", model.format),
@@ -90,8 +91,8 @@ def _model_facts(model: ModelIdentity) -> tuple[tuple[str, str], ...]:
         ("Parameters", count(model.parameters)),
         ("Classes", count(model.classes)),
         ("Input (channels × height × width)", shape),
-        ("Normalization: mean", ", ".join(short(v) for v in model.mean) or "none"),
-        ("Normalization: standard deviation", ", ".join(short(v) for v in model.std) or "none"),
+        ("Normalization: mean", ", ".join(short(v) for v in model.mean) or own),
+        ("Normalization: standard deviation", ", ".join(short(v) for v in model.std) or own),
     )
 
 

@@ -40,7 +40,15 @@ def test_every_check_is_shown_and_has_its_line_in_the_docs(run, here):
     for name in names:
         assert name.split()[0] in out
     documented = set(re.findall(r"^\| ([a-z ]+) \|", PAGE.read_text(), re.MULTILINE)) - {"check"}
-    assert documented == names
+    (here / "prep.py").write_text("def inside(x):\n    return x - 0.5\n")
+    own = json.loads(run(words(json=True, preprocess="prep.py:inside", mean=None, std=None))[1])
+    more = {
+        check["name"]: check["status"] for check in own["checks"]["network (model.safetensors)"]
+    }
+    assert more.keys() - names == {"preprocessing", "differentiable preprocessing"}
+    assert more.pop("preprocessing") == "note"  # of the loader, as of other loaders
+    assert documented == names | more.keys()
+    before.add("prep.py")
     assert listed["cost"]["evaluations"]["attack"] > 0
     assert {path.name for path in here.iterdir()} == before  # nothing is written
 

@@ -87,7 +87,7 @@ def test_the_forecast_counts_what_is_asked():
     )
 
     def total(images=10, twins=1, classes=10, **changes):
-        changed = dataclasses.replace(settings, transfer_images=0, **changes)
+        changed = dataclasses.replace(settings, transfer_images=0, quality_images=0, **changes)
         return gradients(predict_costs(changed, images=images, twins=twins, classes=classes))
 
     # The gallery is the only part that does not grow with the images.

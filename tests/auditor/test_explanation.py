@@ -111,7 +111,7 @@ def test_what_cannot_be_audited_is_refused(function, said):
         ("explain.py:", "not understood"),
         ("explain.py", "not understood"),
         ("{}:other", "no function 'other'"),
-        ("{}:NUMBER", "no function 'NUMBER'"),
+        ("{}:NUMBER", "NUMBER is no function"),
         ("nowhere.such:fn", "importing it failed"),
     ],
 )

@@ -530,6 +530,13 @@ def test_large_inputs_are_judged_at_the_small_attack():
     )
     assert (found.verdict, found.sigma) == ("recommended", 0.2)
     assert found.sigma_normalized == pytest.approx((0.4, 0.4, 0.4))
+    unknown = decide(
+        records,
+        input_shape=(3, 224, 224),
+        convergence=doubled(records, epsilon=0.5),
+        std=(),
+    )
+    assert (unknown.sigma, unknown.sigma_normalized) == (0.2, ())
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 4).map(lambda v: v / 4)] * 3), min_size=1, max_size=8))

@@ -10,7 +10,7 @@ import attacks
 import auditor.errors
 import auditor.results
 from auditor.errors import InputError
-from auditor.usercode import OURS, ROOT, UserCode, describe, user_factory
+from auditor.usercode import OURS, ROOT, UserCode, describe, user_factory, user_object
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -164,3 +164,22 @@ def test_describe_is_one_short_line():
     assert describe(KeyError()) == "KeyError"
     assert len(describe(ValueError("x" * 999))) == 200
     assert auditor.errors.InputError.exit_code == 2
+
+
+def test_any_object_of_a_users_module(tmp_path, monkeypatch):
+    write(tmp_path, {"prep.py": "import layers\nPAIR = (layers.X, 2)", "layers.py": "X = 1"})
+    value, code, content = user_object(str(tmp_path / "prep.py"), "PAIR", where="--p prep")
+    assert (value, content) == ((1, 2), b"import layers\nPAIR = (layers.X, 2)")
+    before = snapshot()
+    with code.active():
+        assert "layers" in sys.modules
+    assert snapshot() == before
+    monkeypatch.chdir(tmp_path)
+    assert user_object("prep", "PAIR", where="--p prep")[0] == (1, 2)
+    with pytest.raises(InputError, match=r"^--p prep: no function 'OTHER' there"):
+        user_object("prep", "OTHER", where="--p prep")
+    with pytest.raises(InputError, match=r"^--p prep: importing it failed"):
+        user_object("prepp", "OTHER", where="--p prep")
+    (tmp_path / "space").mkdir()  # a package without a file
+    with pytest.raises(InputError, match=r"^--p prep: its file cannot be read"):
+        user_object("space", "OTHER", where="--p prep")

@@ -54,6 +54,22 @@ def test_page_one_has_verdict_sigma_sentences_criteria(make_result, kind):
         assert "none" in first
 
 
+def test_units_behind_a_preprocessing_of_the_user_are_not_known(make_result):
+    made = make_result()
+    known = " ".join(pages(made))
+    assert text.UNKNOWN_UNITS not in known
+    result = dataclasses.replace(
+        made,
+        model=dataclasses.replace(made.model, mean=(), std=()),
+        recommendation=dataclasses.replace(made.recommendation, sigma_normalized=()),
+    )
+    words = pages(result)
+    assert text.UNKNOWN_UNITS in words[0]
+    assert "Normalization: mean none: the model's preprocessing does it" in " ".join(words)
+    assert "differentiable part of the preprocessing" in " ".join(words)
+    assert "differentiable part of the preprocessing" not in known
+
+
 PROBES = ("smoothing", "attack", "twin", "control", "curvature")
 
 

@@ -76,3 +76,8 @@ def test_settings_are_in_the_text(samples, batch):
 def test_identity_normalization_needs_no_wrapper():
     assert "FromPixels" not in captum_snippet(0.1, 8, (0.0, 0.0), (1.0, 1.0))
     assert "FromPixels" in captum_snippet(0.1, 8, (0.0, 0.0), (1.0, 0.5))
+
+
+def test_a_preprocessing_without_mean_and_std_is_mentioned():
+    assert "preprocess" not in captum_snippet(0.1, 8, MEAN, STD)
+    assert "# preprocess in this report) to x." in captum_snippet(0.1, 8, (), ())

@@ -6,8 +6,12 @@ import socket
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from skimage.data import astronaut, camera, chelsea
+from torchvision import transforms
 
 from auditor.errors import InputError
+from auditor.images import load_images
 from auditor.loading import load_model, load_twin
 from tests.auditor.formats.small import write_huggingface
 
@@ -59,6 +63,83 @@ def test_the_network_gets_what_the_processor_would_give_it(settings, tmp_path):
     assert given.shape == wanted.shape
     # Mean and std are rounded to six digits.
     torch.testing.assert_close(given, wanted, rtol=2e-6, atol=2e-6 * wanted.abs().max().item())
+
+
+PICTURES = {
+    "size": ("ViTImageProcessor", {"size": {"height": 20, "width": 28}}),
+    "resample": ("ViTImageProcessor", {"size": {"height": 20, "width": 28}, "resample": 3}),
+    "shortest edge, crop": (
+        "CLIPImageProcessor",
+        {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 24}},
+    ),
+    "crop_pct": ("ConvNextImageProcessor", {"size": {"shortest_edge": 24}, "crop_pct": 0.5}),
+    "no crop from 384": ("ConvNextImageProcessor", {"size": {"shortest_edge": 384}}),
+    "crop larger than the picture": (
+        "PerceiverImageProcessor",
+        {"size": {"height": 32, "width": 32}, "crop_size": {"height": 100, "width": 100}},
+    ),
+    "BGR": (
+        "MobileViTImageProcessor",
+        {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}},
+    ),
+    "as it is": ("ViTImageProcessor", {"do_rescale": False, "do_normalize": False}),
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(chelsea()).save(folder / "cat.png")
+    Image.fromarray(astronaut()[20:300, 150:310]).save(folder / "face.jpg")
+    Image.fromarray(camera()[::4, ::8]).save(folder / "gray.png")
+    return folder
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_what_the_processor_makes_of_them(name, photos, tmp_path):
+    kind, settings = PICTURES[name]
+    processor = getattr(transformers, kind)(**settings)
+    folder = write_huggingface(tmp_path / "hf")
+    processor.save_pretrained(folder)
+    model = load_model(str(folder))
+    images = load_images(photos, input_shape=model.input_shape, preprocess=model.preprocess)
+    assert images.preprocess == model.preprocess.identity
+    given = (images.pixels - model._mean) / model._std
+    pictures = [Image.open(photos / file).convert("RGB") for file in images.names]
+    wanted = torch.cat([processor(images=p, return_tensors="pt")["pixel_values"] for p in pictures])
+    # Mean and std are rounded to six digits, and pixels are float32.
+    atol = 5e-6 * wanted.abs().max().item()
+    torch.testing.assert_close(given, wanted, rtol=0, atol=atol, check_dtype=False)
+    assert 0 <= images.pixels.min() < images.pixels.max() <= 1
+
+
+@pytest.mark.parametrize("settings", [{"do_resize": False}, {"size": {"shortest_edge": 24}}])
+def test_a_processor_that_keeps_shapes_apart_needs_a_size(settings, photos, tmp_path):
+    folder = write_huggingface(tmp_path / "hf")
+    transformers.CLIPImageProcessor(do_center_crop=False, **settings).save_pretrained(folder)
+    with pytest.raises(InputError, match="--input-size"):
+        load_model(str(folder))
+    model = load_model(str(folder), input_size=32)
+    assert model.preprocess is None
+    assert model.std == (0.26863, 0.261303, 0.275777)
+    images = load_images(photos, input_shape=model.input_shape, preprocess=model.preprocess)
+    assert images.preprocess == ""
+
+
+def test_the_user_s_own_comes_before_the_processor(folder, photos):
+    steps = [transforms.Resize((20, 24)), transforms.ToTensor(), transforms.Normalize(0.1, 0.2)]
+    model = load_model(str(folder), preprocess=steps)
+    assert (model.input_shape, model.std) == ((3, 20, 24), (0.2, 0.2, 0.2))
+    assert [check.message.partition(":")[0] for check in model.remarks] == ["preprocess list"]
+
+
+def test_sixteen_bits_become_eight_for_a_processor(folder, tmp_path):
+    deep = np.arange(1024, dtype=np.uint16).reshape(32, 32) * 64
+    (tmp_path / "f").mkdir()
+    Image.fromarray(deep).save(tmp_path / "f" / "deep.tif")
+    model = load_model(str(folder))
+    images = load_images(tmp_path / "f", input_shape=model.input_shape, preprocess=model.preprocess)
+    np.testing.assert_allclose(images.pixels[0, 0], deep / 65535, atol=0.5 / 255 + 1e-6)
 
 
 def test_a_crop_is_the_input_size(tmp_path):
