@@ -183,5 +183,9 @@ def _answer(result: AttackResult, out: Path) -> dict[str, Any]:
             }
             for row in result.rows
         ],
+        "natural": {
+            row.change: {"changed": row.changed} | {m: row.mean(m) for m in row.values}
+            for row in result.natural
+        },
         "folder": str(out),
     }

@@ -30,6 +30,11 @@ GOALS = {"manipulation": "target_cosine", "region": "region_share"}
 Column = tuple[float | None, ...]
 
 
+def _mean(column: Column) -> float | None:
+    known = [v for v in column if v is not None]
+    return statistics.fmean(known) if known else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class OracleChoice:
     """How the direction oracle was chosen.
@@ -75,8 +80,31 @@ class AttackRow:
 
     def mean(self, stage: str, metric: str) -> float | None:
         """Mean over the images that have a value; ``None`` when none has."""
-        known = [v for v in self.values[stage].get(metric, ()) if v is not None]
-        return statistics.fmean(known) if known else None
+        return _mean(self.values[stage].get(metric, ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaturalRow:
+    """An everyday change of the clean images, when nobody attacks; columns as in `AttackRow`.
+
+    Attributes
+    ----------
+    change
+        One of :data:`auditor.probes.natural.CHANGES`.
+    values
+        Metric → column: the changed image's map against the clean one, under noise of its own;
+        ``None`` where the image was not attacked or its prediction changed.
+    changed
+        Number of attacked images whose prediction changed.
+    """
+
+    change: str
+    values: Mapping[str, Column]
+    changed: int
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over the images that have a value; ``None`` when none has."""
+        return _mean(self.values.get(metric, ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +126,10 @@ class AttackResult:
     misclassified, no_target
         Images that were not attacked: the label says that the prediction is wrong, or the image has
         no target map.
+    rows, natural
+        The attack by ε, and beside it what everyday changes of the same images do.
     costs
-        Model evaluations: ``attack``, ``oracle`` (choosing it) and ``scoring``.
+        Model evaluations: ``attack``, ``oracle`` (choosing it), ``scoring`` and ``natural``.
     seconds, model_share
         Wall time from the first evaluation on, and the share of it inside evaluations.
     arrays
@@ -139,6 +169,7 @@ class AttackResult:
     misclassified: int
     no_target: int
     rows: tuple[AttackRow, ...]
+    natural: tuple[NaturalRow, ...]
     costs: tuple[Cost, ...]
     seconds: float
     model_share: float

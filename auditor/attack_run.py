@@ -12,7 +12,15 @@ from torch import Tensor
 
 from attacks import Clean, Objective, Oracle, Problem, Strongest, choose, inherit
 from auditor.attack_plan import NORMS, Request, as_targets, describe_searches, no_target
-from auditor.attack_result import GOALS, METRICS, STAGES, AttackRow, Column, OracleChoice
+from auditor.attack_result import (
+    GOALS,
+    METRICS,
+    STAGES,
+    AttackRow,
+    Column,
+    NaturalRow,
+    OracleChoice,
+)
 from auditor.attributions import FRESH
 from auditor.eight_bits import ROUNDINGS, from_levels, rounded, to_levels
 from auditor.evaluation import Meter
@@ -21,6 +29,7 @@ from auditor.metrics.views import is_zero, magnitude
 from auditor.models import Classifier
 from auditor.oracle_choice import ORACLES, choose_oracle
 from auditor.probes.attack_drift import random_signs_kept
+from auditor.probes.natural import CHANGES, natural_maps
 from auditor.probes.subject import Subject, clean_maps
 from auditor.run import Progress
 from auditor.timed import Clock, TimedEvaluator
@@ -73,6 +82,7 @@ class AttackRun:
         self.choice: OracleChoice | None = None
         self._oracle: Oracle = ORACLES["difference"]
         self._columns: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
+        self._natural: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
         shape, sizes = tuple(pixels.shape), len(asked.epsilons)
         self._winner: list[list[int | None]] = [[None] * shape[0] for _ in range(sizes)]
         self.arrays: dict[str, npt.NDArray[Any]] = {
@@ -95,7 +105,8 @@ class AttackRun:
         self.arrays["attacked"][self.rows] = True
         self._plan(targets)
         if self.watch:
-            self.watch.start(len(self.rows) * len(self.asked.epsilons) * max(1, self.budget))
+            each = len(self.asked.epsilons) * self.budget + len(CHANGES) * self.asked.samples
+            self.watch.start(len(self.rows) * each)
             self.watch.task(self.asked.attack)
         size = self._at_once()
         for first in range(0, len(self.rows), size):
@@ -123,6 +134,22 @@ class AttackRun:
                 winner=tuple(self._winner[index]),
             )
             for index, epsilon in enumerate(self.asked.epsilons)
+        )
+
+    def natural(self) -> tuple[NaturalRow, ...]:
+        """What everyday changes did to the maps of the attacked images."""
+        return tuple(
+            NaturalRow(
+                change=name,
+                values={
+                    metric: _column(values)
+                    for (change, metric), values in self._natural.items()
+                    if change == name and metric != "lost"
+                },
+                changed=int(np.nansum(self._natural[name, "lost"])),
+            )
+            for name in CHANGES
+            if (name, "lost") in self._natural
         )
 
     def _evaluator(self, probe: str) -> TimedEvaluator:
@@ -229,6 +256,15 @@ class AttackRun:
                     self.arrays["map_after"][index, rows] = moved.numpy()
                     self.arrays["kept"][index, rows] = (kept & ~gone).numpy()
                 self._book(stage, index, rows, values, gone | ~kept)
+        changes = natural_maps(
+            self._evaluator("natural"), subject, sigma=asked.sigma, samples=asked.samples
+        )
+        for name, moved, lost in changes:
+            values = _metrics(reference, moved, goal, clean)
+            masked = {metric: v.masked_fill(lost, torch.nan) for metric, v in values.items()}
+            for metric, tensor in (masked | {"lost": lost}).items():
+                empty = np.full(len(self.predicted), np.nan)
+                self._natural.setdefault((name, metric), empty)[rows] = tensor.numpy()
 
     def _search(self, problem: Problem, rows: list[int], target: Tensor | None) -> Tensor:
         """Perturbations of the problem's rows, ``nan`` where nothing keeps the label."""

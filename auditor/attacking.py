@@ -147,6 +147,7 @@ def attack(
         misclassified=int((~run.correct).sum()),
         no_target=int(run.correct.sum()) - len(run.rows),
         rows=run.records(),
+        natural=run.natural(),
         costs=tuple(
             Cost(probe=p, gradients=spent.gradients.get(p, 0), forwards=spent.forwards.get(p, 0))
             for p in sorted({*spent.gradients, *spent.forwards})

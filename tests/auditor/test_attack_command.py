@@ -10,6 +10,7 @@ import auditor
 from auditor import attack_command
 from auditor.attack_result import STAGES, AttackResult
 from auditor.errors import IncompleteRunError
+from auditor.probes.natural import CHANGES
 
 USUAL = {
     "model": "net.py:network",
@@ -39,7 +40,7 @@ def test_an_attack_from_the_command_line(run, here):
     code, out, err = run(words(epsilon="0.5,4"))
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    for text in ("top-20 overlap", "random signs", "in 8 bits", "misclassified", "budget 20"):
+    for text in ("top-20", "random signs", "in 8 bits", "JPEG", "misclassified", "budget 20"):
         assert text in out
     files = [p for p in (here / "out").rglob("*") if p.is_file()]
     assert f"Files: {len(files)} in out" in out
@@ -76,6 +77,9 @@ def test_json_is_all_there_is_on_stdout(run, here):
         assert {"topk_intersection", "center_shift", "cosine", "spearman"} == set(row["attacked"])
         assert set(STAGES) < set(row)
     assert answer["attacked"] + answer["misclassified"] == 5
+    assert set(answer["natural"]) == set(CHANGES)
+    for change in answer["natural"].values():
+        assert {"changed", "topk_intersection", "center_shift", "cosine", "spearman"} == set(change)
     assert answer["folder"] == "out"
 
 
@@ -87,7 +91,7 @@ def test_towards_a_picture_and_into_a_mask(run, here):
     assert run(words(attack="manipulation", toward="bar.png", quiet=True))[0] == 0
     code, out, _ = run(words(attack="region", toward="mask.npy", out="second"))
     assert code == 0
-    assert "mass in region" in out
+    assert "region" in out
     assert "Drawn to: mask.npy." in out
 
 
