@@ -118,14 +118,18 @@ class AttackResult:
         and ``budget`` counts gradients for each image and ε.
     searches
         Each search with its steps.
+    target
+        Class that is explained, as asked: ``predicted``, ``label`` or an index. Of independent
+        labels the one of the index was asked alone: ``predicted`` and ``labels`` then say whether
+        it is there (1) or not (0).
     toward
-        What the map is drawn to; empty for attacks that have no target.
+        What the map is drawn to; empty for attacks that draw it to nothing.
     rounded_images, largest_rounding
         Clean images that were not 8-bit and became so before the attack, and the largest change of
         a value by that, in 1/255.
-    misclassified, no_target
-        Images that were not attacked: the label says that the prediction is wrong, or the image has
-        no target map.
+    misclassified, another_class, no_target
+        Images that were not attacked: the label says that the prediction is wrong, else the
+        prediction is not the explained class, else there is no map to be drawn to.
     rows, natural
         The attack by ε, and beside it what everyday changes of the same images do.
     costs
@@ -154,6 +158,7 @@ class AttackResult:
     budget: int
     searches: tuple[str, ...]
     oracle: OracleChoice | None
+    target: str
     toward: str
     model: ModelIdentity
     names: tuple[str, ...]
@@ -167,6 +172,7 @@ class AttackResult:
     largest_rounding: float
     attacked: int
     misclassified: int
+    another_class: int
     no_target: int
     rows: tuple[AttackRow, ...]
     natural: tuple[NaturalRow, ...]

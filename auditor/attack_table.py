@@ -70,6 +70,8 @@ def facts(result: AttackResult) -> list[str]:
     """What belongs beside the table, a sentence or two each."""
     _, height, width = result.model.input_shape
     lines = [_images(result)]
+    if result.target != "predicted":
+        lines.append(f"Explained class (--target): {result.target}.")
     if result.toward:
         lines.append(f"Drawn to: {visible(result.toward)}.")
     if result.rounded_images:
@@ -96,6 +98,8 @@ def facts(result: AttackResult) -> list[str]:
 
 def _images(result: AttackResult) -> str:
     left_out = [f"{result.misclassified} misclassified" if result.labels is not None else ""]
+    other = result.another_class
+    left_out.append(f"{other} predicted as another class" if other else "")
     left_out.append(f"{result.no_target} without a target map" if result.no_target else "")
     words = ", ".join(word for word in left_out if word)
     return f"Images attacked: {result.attacked} of {len(result.names)}" + (

@@ -13,6 +13,7 @@ import torch
 from auditor import cost
 from auditor.assemble import gather, measurements
 from auditor.evaluation import Evaluator, Meter
+from auditor.explained import explained_classes
 from auditor.metrics.drift import chance
 from auditor.models import Classifier
 from auditor.plan import Plan
@@ -287,11 +288,7 @@ def _clean(plan: Plan, meter: Meter) -> Arrays:
         return torch.cat([evaluator.logits(plan.images.batch(b)).argmax(dim=1) for b in batches])
 
     predicted = predict(plan.classifier, "smoothing")
-    targets = predicted
-    if plan.target == "label":
-        targets = torch.tensor(plan.images.labels)
-    elif plan.target != "predicted":
-        targets = torch.full_like(predicted, int(plan.target))
+    targets = explained_classes(plan.target, predicted, plan.images.labels)
     agreement = {
         f"agreement {index}": (predict(twin, "twin") == predicted).double().numpy()
         for index, twin in enumerate(plan.twins)

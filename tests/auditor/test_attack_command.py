@@ -95,6 +95,17 @@ def test_towards_a_picture_and_into_a_mask(run, here):
     assert "Drawn to: mask.npy." in out
 
 
+def test_the_class_that_is_explained(run, here):
+    code, out, _ = run(words(target="3", attack="random-signs", budget=None))
+    assert code == 0
+    assert "Explained class (--target): 3." in out
+    told = AttackResult.from_json((here / "out" / "attack.json").read_text())
+    assert told.target == "3"
+    others = sum(c != 3 for c, y in zip(told.predicted, told.labels, strict=True) if c == y)
+    assert told.another_class == others > 0
+    assert f"{others} predicted as another class" in " ".join(out.split())
+
+
 def test_every_image_misclassified_is_no_failure(run, here):
     with np.load(here / "few.npz") as arrays:
         np.savez(here / "wrong.npz", x=arrays["x"], y=np.full(12, 9))
@@ -119,7 +130,9 @@ def test_every_image_misclassified_is_no_failure(run, here):
         ({"attack": "manipulation", "toward": "other.npy"}, "the array is 9×9, maps are 12×12"),
         ({"attack": "manipulation", "toward": "zero.npy"}, "zero everywhere"),
         ({"attack": "manipulation", "max-images": "1"}, "needs a second image"),
-        ({"toward": "zero.npy"}, "strongest has no target"),
+        ({"toward": "zero.npy"}, "strongest draws maps to nothing"),
+        ({"target": "10"}, "(model.safetensors) has classes 0 to 9"),
+        ({"target": "best"}, "--target best: not understood"),
         ({"batch": "0"}, "batch 0 is too small"),
         ({"out": "net.py"}, "is a file"),
         ({"out": "thesis", "overwrite": True}, "holds something else"),

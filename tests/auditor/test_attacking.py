@@ -191,7 +191,7 @@ def test_each_attack_moves_its_own_metric(classifier, images, attack, metric, si
         classifier,
         images,
         attack=attack,
-        target=corner if attack == "region" else None,
+        toward=corner if attack == "region" else None,
         epsilons=(16.0,),
         **FAST,
     )
@@ -208,7 +208,7 @@ def test_manipulation_towards_a_given_map(classifier, images):
     wanted = torch.zeros(12, 12)
     wanted[2:5, 2:5] = 1
     result = auditor.attack(
-        classifier, images, attack="manipulation", target=wanted, toward="a square", **FAST
+        classifier, images, attack="manipulation", toward=wanted, toward_name="a square", **FAST
     )
     row = result.rows[0]
     assert result.toward == "a square"
