@@ -23,10 +23,11 @@ from auditor.options import (
     compute_options,
     input_options,
     load_input,
+    target_option,
 )
 from auditor.oracle_choice import ASKED
 from auditor.progress import Bar
-from auditor.specs import parse_floats
+from auditor.specs import parse_floats, parse_target
 
 EXIT_CODES = """
 \b
@@ -80,6 +81,7 @@ Exit codes:
     show_default=True,
     help="Where directions come from; auto: the fastest, measured on the first steps.",
 )
+@target_option
 @click.option(
     "--toward",
     type=Path,
@@ -103,6 +105,7 @@ Exit codes:
 def attack(
     *,
     epsilon: str,
+    target: str,
     toward: Path | None,
     out: Path,
     overwrite: bool,
@@ -126,7 +129,7 @@ def attack(
         torch.set_num_threads(threads)
     device = choose_device(device)
     check_folder(out, overwrite=overwrite)
-    epsilons = parse_floats(epsilon)
+    epsilons, explained = parse_floats(epsilon), parse_target(target)
     classifier, images = load_input(trust_pickle=trust_pickle, seed=seed, device=device, **given)
     channels, height, width = classifier.input_shape
     if channels not in (1, 3):
@@ -140,8 +143,9 @@ def attack(
                 classifier,
                 images,
                 epsilons=epsilons,
-                target=None if toward is None else read_target(toward, (height, width)),
-                toward=None if toward is None else str(toward),
+                target=explained,
+                toward=None if toward is None else read_target(toward, (height, width)),
+                toward_name=None if toward is None else str(toward),
                 seed=seed or 0,
                 device=device,
                 batch=batch,
@@ -171,6 +175,7 @@ def _answer(result: AttackResult, out: Path) -> dict[str, Any]:
         "k": result.k,
         "attacked": result.attacked,
         "misclassified": result.misclassified,
+        "another_class": result.another_class,
         "gradients": result.gradients,
         "epsilons": [
             {
@@ -183,5 +188,9 @@ def _answer(result: AttackResult, out: Path) -> dict[str, Any]:
             }
             for row in result.rows
         ],
+        "natural": {
+            row.change: {"changed": row.changed} | {m: row.mean(m) for m in row.values}
+            for row in result.natural
+        },
         "folder": str(out),
     }

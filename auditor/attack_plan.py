@@ -79,7 +79,7 @@ class Request:
     oracle: str
     steps: int | None
     budget: int
-    target: Tensor | None
+    toward: Tensor | None
 
     @property
     def fees(self) -> Fees:
@@ -140,7 +140,7 @@ def make_request(
     k: int | None,
     rule: str | None,
     oracle: str,
-    target: Tensor | None,
+    toward: Tensor | None,
     seed: int,
 ) -> Request:
     """Check what was asked and fill in what was not.
@@ -200,14 +200,14 @@ def make_request(
         oracle=oracle,
         steps=steps,
         budget=usual if budget is None else budget,
-        target=check_target(target, attack, (height, width)),
+        toward=check_toward(toward, attack, (height, width)),
     )
     _check_budget(asked)
     return asked
 
 
-def check_target(target: Tensor | None, attack: str, size: tuple[int, int]) -> Tensor | None:
-    """The target (1, H, W) as the attack takes it: a map of sum 1, or a mask.
+def check_toward(toward: Tensor | None, attack: str, size: tuple[int, int]) -> Tensor | None:
+    """What the attack draws maps to, (1, H, W), as it takes it: a map of sum 1, or a mask.
 
     A mask holds what is above half of the picture's largest value.
 
@@ -217,20 +217,22 @@ def check_target(target: Tensor | None, attack: str, size: tuple[int, int]) -> T
         If the attack takes none or needs one, or it is no map of this size.
     """
     if attack not in TARGETED:
-        if target is not None:
-            raise InputError(f"{attack} has no target. Leave it out, or use {TARGETED[0]}.")
+        if toward is not None:
+            raise InputError(
+                f"{attack} draws maps to nothing. Leave toward out, or use {TARGETED[0]}."
+            )
         return None
-    if target is None:
+    if toward is None:
         if attack == "region":
-            raise InputError("region needs a mask: give a picture or an array as the target.")
+            raise InputError("region needs a mask: give a picture or an array (toward).")
         return None
-    if tuple(target.shape) != size:
-        found, needed = ("×".join(map(str, shape)) for shape in (tuple(target.shape), size))
-        raise InputError(f"The target is {found or 'a number'}, maps are {needed}. Give that size.")
+    if tuple(toward.shape) != size:
+        found, needed = ("×".join(map(str, shape)) for shape in (tuple(toward.shape), size))
+        raise InputError(f"toward is {found or 'a number'}, maps are {needed}. Give that size.")
     try:
-        wanted = as_target_map(target)[None]
+        wanted = as_target_map(toward)[None]
     except ValueError as error:
-        raise InputError(f"The target cannot be used: {error}") from error
+        raise InputError(f"toward cannot be used: {error}") from error
     if attack == "manipulation":
         return wanted
     mask = wanted > wanted.max() / 2
@@ -244,7 +246,7 @@ def _check_budget(asked: Request) -> None:
     if asked.attack == "random-signs" or asked.steps is not None:
         return
     oracles = ORACLES.values() if asked.oracle == "auto" else [ORACLES[asked.oracle]]
-    attackers = [asked.attacker(asked.target, oracle) for oracle in oracles]
+    attackers = [asked.attacker(asked.toward, oracle) for oracle in oracles]
     least = max(_cost(attacker, asked.fees, steps=1) for attacker in attackers)
     if asked.budget < least:
         raise InputError(

@@ -30,6 +30,11 @@ GOALS = {"manipulation": "target_cosine", "region": "region_share"}
 Column = tuple[float | None, ...]
 
 
+def _mean(column: Column) -> float | None:
+    known = [v for v in column if v is not None]
+    return statistics.fmean(known) if known else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class OracleChoice:
     """How the direction oracle was chosen.
@@ -75,8 +80,31 @@ class AttackRow:
 
     def mean(self, stage: str, metric: str) -> float | None:
         """Mean over the images that have a value; ``None`` when none has."""
-        known = [v for v in self.values[stage].get(metric, ()) if v is not None]
-        return statistics.fmean(known) if known else None
+        return _mean(self.values[stage].get(metric, ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NaturalRow:
+    """An everyday change of the clean images, when nobody attacks; columns as in `AttackRow`.
+
+    Attributes
+    ----------
+    change
+        One of :data:`auditor.probes.natural.CHANGES`.
+    values
+        Metric → column: the changed image's map against the clean one, under noise of its own;
+        ``None`` where the image was not attacked or its prediction changed.
+    changed
+        Number of attacked images whose prediction changed.
+    """
+
+    change: str
+    values: Mapping[str, Column]
+    changed: int
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over the images that have a value; ``None`` when none has."""
+        return _mean(self.values.get(metric, ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,16 +118,22 @@ class AttackResult:
         and ``budget`` counts gradients for each image and ε.
     searches
         Each search with its steps.
+    target
+        Class that is explained, as asked: ``predicted``, ``label`` or an index. Of independent
+        labels the one of the index was asked alone: ``predicted`` and ``labels`` then say whether
+        it is there (1) or not (0).
     toward
-        What the map is drawn to; empty for attacks that have no target.
+        What the map is drawn to; empty for attacks that draw it to nothing.
     rounded_images, largest_rounding
         Clean images that were not 8-bit and became so before the attack, and the largest change of
         a value by that, in 1/255.
-    misclassified, no_target
-        Images that were not attacked: the label says that the prediction is wrong, or the image has
-        no target map.
+    misclassified, another_class, no_target
+        Images that were not attacked: the label says that the prediction is wrong, else the
+        prediction is not the explained class, else there is no map to be drawn to.
+    rows, natural
+        The attack by ε, and beside it what everyday changes of the same images do.
     costs
-        Model evaluations: ``attack``, ``oracle`` (choosing it) and ``scoring``.
+        Model evaluations: ``attack``, ``oracle`` (choosing it), ``scoring`` and ``natural``.
     seconds, model_share
         Wall time from the first evaluation on, and the share of it inside evaluations.
     arrays
@@ -124,6 +158,7 @@ class AttackResult:
     budget: int
     searches: tuple[str, ...]
     oracle: OracleChoice | None
+    target: str
     toward: str
     model: ModelIdentity
     names: tuple[str, ...]
@@ -137,8 +172,10 @@ class AttackResult:
     largest_rounding: float
     attacked: int
     misclassified: int
+    another_class: int
     no_target: int
     rows: tuple[AttackRow, ...]
+    natural: tuple[NaturalRow, ...]
     costs: tuple[Cost, ...]
     seconds: float
     model_share: float

@@ -11,16 +11,19 @@ import torch
 from torch import Tensor
 
 from attacks import Clean, Objective, Oracle, Problem, Strongest, choose, inherit
+from auditor.attack_book import Book
 from auditor.attack_plan import NORMS, Request, as_targets, describe_searches, no_target
-from auditor.attack_result import GOALS, METRICS, STAGES, AttackRow, Column, OracleChoice
+from auditor.attack_result import GOALS, OracleChoice
 from auditor.attributions import FRESH
 from auditor.eight_bits import ROUNDINGS, from_levels, rounded, to_levels
 from auditor.evaluation import Meter
+from auditor.explained import Target, explained_classes
 from auditor.metrics.drift import Reference
 from auditor.metrics.views import is_zero, magnitude
 from auditor.models import Classifier
 from auditor.oracle_choice import ORACLES, choose_oracle
 from auditor.probes.attack_drift import random_signs_kept
+from auditor.probes.natural import CHANGES, natural_maps
 from auditor.probes.subject import Subject, clean_maps
 from auditor.run import Progress
 from auditor.timed import Clock, TimedEvaluator
@@ -42,6 +45,8 @@ class AttackRun:
         Largest change (n,) of a value by that, in 1/255.
     predicted
         Class (n,) of each, which has to stay.
+    explained
+        Class (n,) whose maps are to move: images that are predicted as another are not attacked.
     correct
         Whether (n,) no label says otherwise.
     rows
@@ -66,15 +71,15 @@ class AttackRun:
         self.levels = to_levels(pixels)
         self.rounding = (255 * pixels.double() - self.levels).abs().flatten(1).amax(dim=1)
         self.predicted = torch.zeros(len(pixels), dtype=torch.int64)
+        self.explained = self.predicted
         self.correct = torch.ones(len(pixels), dtype=torch.bool)
         self.rows: list[int] = []
         self.budget = 0
         self.searches: tuple[str, ...] = ()
         self.choice: OracleChoice | None = None
         self._oracle: Oracle = ORACLES["difference"]
-        self._columns: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
+        self.book = Book(asked.epsilons, len(pixels))
         shape, sizes = tuple(pixels.shape), len(asked.epsilons)
-        self._winner: list[list[int | None]] = [[None] * shape[0] for _ in range(sizes)]
         self.arrays: dict[str, npt.NDArray[Any]] = {
             "clean": self.levels.numpy(),
             "perturbed": np.zeros((sizes, *shape), np.uint8),
@@ -84,10 +89,11 @@ class AttackRun:
             "kept": np.zeros((sizes, shape[0]), bool),
         }
 
-    def run(self, labels: tuple[int, ...] | None) -> None:
-        """Predict, choose the images whose label agrees, and attack them."""
+    def run(self, labels: tuple[int, ...] | None, target: Target) -> None:
+        """Predict, choose the images whose label and explained class agree, and attack them."""
         x = from_levels(self.levels)
         self.predicted = self._evaluator("scoring").logits(x).argmax(dim=1)
+        self.explained = explained_classes(target, self.predicted, labels)
         if labels is not None:
             self.correct = self.predicted == torch.tensor(labels)
         targets, usable = self._targets()
@@ -95,35 +101,18 @@ class AttackRun:
         self.arrays["attacked"][self.rows] = True
         self._plan(targets)
         if self.watch:
-            self.watch.start(len(self.rows) * len(self.asked.epsilons) * max(1, self.budget))
+            each = len(self.asked.epsilons) * self.budget + len(CHANGES) * self.asked.samples
+            self.watch.start(len(self.rows) * each)
             self.watch.task(self.asked.attack)
         size = self._at_once()
         for first in range(0, len(self.rows), size):
             rows = self.rows[first : first + size]
             self._attack(rows, targets if targets is None or len(targets) == 1 else targets[rows])
 
-    def records(self) -> tuple[AttackRow, ...]:
-        """What was found, by ε."""
-        return tuple(
-            AttackRow(
-                epsilon=epsilon,
-                values={
-                    stage: {
-                        metric: _column(values[index])
-                        for (at, metric), values in self._columns.items()
-                        if at == stage and metric in (*METRICS, *GOALS.values())
-                    }
-                    for stage in STAGES
-                },
-                infeasible={
-                    stage: int(np.nansum(self._column(stage, "lost")[index])) for stage in STAGES
-                },
-                largest_change=_column(self._column("eight_bits", "largest_change")[index]),
-                length=_column(self._column("eight_bits", "length")[index]),
-                winner=tuple(self._winner[index]),
-            )
-            for index, epsilon in enumerate(self.asked.epsilons)
-        )
+    @property
+    def another_class(self) -> Tensor:
+        """Which images (n,) are predicted as another class than the explained one, and rightly."""
+        return self.correct & (self.predicted != self.explained)
 
     def _evaluator(self, probe: str) -> TimedEvaluator:
         return TimedEvaluator(
@@ -138,7 +127,7 @@ class AttackRun:
     def _subject(self, rows: list[int]) -> Subject:
         return Subject(
             x=from_levels(self.levels[rows]),
-            target=self.predicted[rows],
+            target=self.explained[rows],
             images=tuple(rows),
             k=self.asked.k,
             seed=self.asked.seed,
@@ -168,12 +157,13 @@ class AttackRun:
 
     def _targets(self) -> tuple[Tensor | None, Tensor]:
         """Target of each image, or one for all, and which images can be attacked."""
-        if self.asked.attack != "manipulation" or self.asked.target is not None:
-            return self.asked.target, self.correct
+        usable = self.correct & ~self.another_class
+        if self.asked.attack != "manipulation" or self.asked.toward is not None:
+            return self.asked.toward, usable
         parts = torch.split(torch.arange(len(self.levels)), self._at_once())
         maps = torch.cat([magnitude(self._shown(part.tolist())[0]).float() for part in parts])
         following = maps.roll(-1, dims=0)
-        return as_targets(following), self.correct & ~no_target(following)
+        return as_targets(following), usable & ~no_target(following)
 
     def _at_once(self) -> int:
         """Images that are attacked together."""
@@ -213,7 +203,8 @@ class AttackRun:
         for index in range(len(asked.epsilons)):
             part = slice(index * len(rows), (index + 1) * len(rows))
             none = torch.zeros(len(rows), dtype=torch.bool)
-            self._book("no_attack", index, rows, _metrics(reference, fresh, goal, clean), none)
+            still = _metrics(reference, fresh, goal, clean)
+            self.book.stage("no_attack", index, rows, still, none)
             for stage, x, gone in (
                 ("attacked", subject.x + found[part].nan_to_num(), _missing(found[part])),
                 ("eight_bits", from_levels(levels[part]), lost[part]),
@@ -228,7 +219,12 @@ class AttackRun:
                     self.arrays["perturbed"][index, rows] = levels[part].numpy()
                     self.arrays["map_after"][index, rows] = moved.numpy()
                     self.arrays["kept"][index, rows] = (kept & ~gone).numpy()
-                self._book(stage, index, rows, values, gone | ~kept)
+                self.book.stage(stage, index, rows, values, gone | ~kept)
+        changes = natural_maps(
+            self._evaluator("natural"), subject, sigma=asked.sigma, samples=asked.samples
+        )
+        for name, moved, lost in changes:
+            self.book.change(name, rows, _metrics(reference, moved, goal, clean), lost)
 
     def _search(self, problem: Problem, rows: list[int], target: Tensor | None) -> Tensor:
         """Perturbations of the problem's rows, ``nan`` where nothing keeps the label."""
@@ -242,7 +238,7 @@ class AttackRun:
             by = torch.zeros(len(problem), dtype=torch.int64).masked_fill(~found.feasible, -1)
         for place, member in enumerate(by.tolist()):
             index, row = divmod(place, len(rows))
-            self._winner[index][rows[row]] = member if member >= 0 else None
+            self.book.winner(index, rows[row], member if member >= 0 else None)
         return found.candidate
 
     def _signs(self, subject: Subject) -> Tensor:
@@ -276,18 +272,6 @@ class AttackRun:
         maps, logits = explain(x, rows=torch.arange(len(x)), draw=0)
         return maps, logits.argmax(dim=1) == subject.target
 
-    def _column(self, stage: str, metric: str) -> npt.NDArray[np.float64]:
-        empty = np.full((len(self.asked.epsilons), len(self.predicted)), np.nan)
-        return self._columns.setdefault((stage, metric), empty)
-
-    def _book(
-        self, stage: str, index: int, rows: list[int], values: dict[str, Tensor], lost: Tensor
-    ) -> None:
-        for metric, tensor in values.items():
-            masked = tensor.masked_fill(lost, torch.nan)
-            self._column(stage, metric)[index, rows] = masked.numpy()
-        self._column(stage, "lost")[index, rows] = lost.numpy()
-
 
 def _metrics(
     reference: Reference, moved: Tensor, goals: dict[str, Objective], clean: Clean
@@ -305,7 +289,3 @@ def _metrics(
 
 def _missing(delta: Tensor) -> Tensor:
     return delta.flatten(1).isnan().any(dim=1)
-
-
-def _column(values: npt.NDArray[np.float64]) -> Column:
-    return tuple(float(v) if np.isfinite(v) else None for v in values)

@@ -5,45 +5,64 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from auditor.attack_result import GOALS, METRICS, STAGES, AttackResult
+from auditor.attack_result import GOALS, METRICS, AttackResult
 from auditor.metrics.drift import chance
 from reports.formatting import visible
+from reports.text import NATURAL
 
 WIDTH = 80
+FIRST = max(map(len, NATURAL.values()))
 TITLES = {
-    "topk_intersection": "top-{k} overlap",
-    "center_shift": "center shift, px",
-    "cosine": "cosine of raw maps",
-    "spearman": "rank correlation",
-    "target_cosine": "cosine to target",
-    "region_share": "mass in region",
+    "topk_intersection": "top-{k}\noverlap",
+    "center_shift": "center\nshift,\npx",
+    "cosine": "cosine\nof raw\nmaps",
+    "spearman": "rank\ncorr.",
+    "target_cosine": "cosine\nto\ntarget",
+    "region_share": "mass\nin\nregion",
 }
-HEADS = ("no attack", "attacked", "in 8 bits", "random signs")
+STAGE_ROWS = {
+    "attacked": "ε = {epsilon:g}: attacked",
+    "eight_bits": "  in 8 bits",
+    "random_signs": "  random signs",
+}
 
 
 def attack_table(result: AttackResult) -> Table:
-    """Means over the attacked images, for each ε: as found, as a file holds it, and the control."""
+    """Means over the images that kept their label, of those that were attacked.
+
+    First what happens when nobody attacks, then for each ε the attack as found, as a file holds it,
+    and its control.
+    """
     sigma = f", σ = {result.sigma:g} with {result.samples} draws" if result.sigma else ""
     name = visible(result.model.name)
     ball = {"linf": "ℓ∞", "l2": "ℓ2"}[result.norm]
     table = Table(
-        title=Text(f"Attack {result.attack}, {ball} ball{sigma}, against {name}"),
+        title=Text(f"Attack {result.attack}, {ball} ball, ε in 1/255{sigma}, against {name}"),
         title_style="bold",
         width=WIDTH,
     )
-    table.add_column("ε·255", justify="right")
-    table.add_column("mean of", ratio=1, no_wrap=True)
-    for head in HEADS:
-        table.add_column(head, justify="right")
-    goal = [GOALS[result.attack]] if result.attack in GOALS else []
+    metrics = (*([GOALS[result.attack]] if result.attack in GOALS else []), *METRICS)
+    table.add_column(
+        "map compared with\nthe clean image's", ratio=1, min_width=FIRST, overflow="fold"
+    )
+    for metric in metrics:
+        table.add_column(TITLES[metric].format(k=result.k), justify="right", no_wrap=True)
+    table.add_column("label\nlost", justify="right")
+
+    def add(words: str, means: list[float | None], lost: int) -> None:
+        table.add_row(Text(words), *(_number(mean) for mean in means), str(lost))
+
+    first = result.rows[0]
+    still = [first.mean("no_attack", metric) for metric in metrics]  # the same for every ε
+    add("no attack", still, first.infeasible["no_attack"])
+    for change in result.natural:
+        means = [change.mean(metric) for metric in metrics]
+        add(NATURAL[change.change], means, change.changed)
     for row in result.rows:
         table.add_section()
-        for place, metric in enumerate([*goal, *METRICS]):
-            values = [_number(row.mean(stage, metric)) for stage in STAGES]
-            title = TITLES[metric].format(k=result.k)
-            table.add_row(f"{row.epsilon:g}" if place == 0 else "", title, *values)
-        left = [str(result.attacked - row.infeasible[stage]) for stage in STAGES]
-        table.add_row("", "images that count", *left, style="dim")
+        for stage, words in STAGE_ROWS.items():
+            means = [row.mean(stage, metric) for metric in metrics]
+            add(words.format(epsilon=row.epsilon), means, row.infeasible[stage])
     return table
 
 
@@ -51,6 +70,8 @@ def facts(result: AttackResult) -> list[str]:
     """What belongs beside the table, a sentence or two each."""
     _, height, width = result.model.input_shape
     lines = [_images(result)]
+    if result.target != "predicted":
+        lines.append(f"Explained class (--target): {result.target}.")
     if result.toward:
         lines.append(f"Drawn to: {visible(result.toward)}.")
     if result.rounded_images:
@@ -77,6 +98,8 @@ def facts(result: AttackResult) -> list[str]:
 
 def _images(result: AttackResult) -> str:
     left_out = [f"{result.misclassified} misclassified" if result.labels is not None else ""]
+    other = result.another_class
+    left_out.append(f"{other} predicted as another class" if other else "")
     left_out.append(f"{result.no_target} without a target map" if result.no_target else "")
     words = ", ".join(word for word in left_out if word)
     return f"Images attacked: {result.attacked} of {len(result.names)}" + (

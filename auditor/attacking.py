@@ -12,6 +12,7 @@ from auditor.attack_plan import TARGETED, make_request
 from auditor.attack_result import AttackResult
 from auditor.attack_run import AttackRun
 from auditor.errors import InputError
+from auditor.explained import Target, ask, check_target
 from auditor.images import ImageSet
 from auditor.models import Classifier
 from auditor.plan import check_labels, check_size, environment, usual_batch
@@ -37,8 +38,9 @@ def attack(
     budget: int | None = None,
     rule: str | None = None,
     oracle: str = "auto",
-    target: Tensor | None = None,
-    toward: str | None = None,
+    target: Target = "predicted",
+    toward: Tensor | None = None,
+    toward_name: str | None = None,
     k: int | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -72,10 +74,14 @@ def attack(
     oracle
         ``difference``, ``surrogate``, ``double-backward``, or ``auto`` for the fastest.
     target
+        Class that is explained, as in :func:`auditor.audit`: the one ``predicted``, the ``label``,
+        or an index. Images whose prediction is another are not attacked, and counted apart. Of a
+        model with independent labels an index asks one label alone: it is there (1) or not (0).
+    toward
         Map or mask (H, W), not negative, for ``manipulation`` and ``region``; without one,
         manipulation draws each map to that of the next image.
-    toward
-        What to call the target in the result.
+    toward_name
+        What to call it in the result.
     k
         Number of top pixels; by default that of an audit.
 
@@ -96,25 +102,27 @@ def attack(
         k=k,
         rule=rule,
         oracle=oracle,
-        target=target,
+        toward=toward,
         seed=seed,
     )
     if batch is not None and batch < 1:
         raise InputError(f"batch {batch} is too small: give at least 1.")
-    if attack == "manipulation" and target is None and len(images.names) < 2:
-        raise InputError("manipulation needs a second image to aim at, or a target.")
+    if attack == "manipulation" and toward is None and len(images.names) < 2:
+        raise InputError("manipulation needs a second image to aim at, or a map (toward).")
     check_size(classifier, images)
     checks = run_preflight(classifier, images.batch(range(len(images.names))[:4]).to(device))
     check_labels(classifier, images)
+    check_target(target, classifier, images)
+    question, (classifier,), images = ask(target, (classifier,), images)
     batch = batch or usual_batch(classifier.input_shape)
     run = AttackRun(asked, classifier, images.pixels, batch=batch, device=device, watch=progress)
     begin = time.perf_counter()
-    run.run(images.labels)
+    run.run(images.labels, question)
     seconds = time.perf_counter() - begin
     if attack not in TARGETED:
-        toward = ""
-    elif not toward:
-        toward = "the next image's map" if target is None else "a target"
+        toward_name = ""
+    elif not toward_name:
+        toward_name = "the next image's map" if toward is None else "a given map"
     spent = run.meter
     return AttackResult(
         auditor_version=__version__,
@@ -132,7 +140,8 @@ def attack(
         budget=run.budget,
         searches=run.searches,
         oracle=run.choice,
-        toward=toward,
+        target=str(target),
+        toward=toward_name,
         model=classifier.identity(checks),
         names=images.names,
         source=images.source,
@@ -145,8 +154,10 @@ def attack(
         largest_rounding=float(run.rounding.max()),
         attacked=len(run.rows),
         misclassified=int((~run.correct).sum()),
-        no_target=int(run.correct.sum()) - len(run.rows),
-        rows=run.records(),
+        another_class=int(run.another_class.sum()),
+        no_target=int((run.correct & ~run.another_class).sum()) - len(run.rows),
+        rows=run.book.rows(),
+        natural=run.book.natural(),
         costs=tuple(
             Cost(probe=p, gradients=spent.gradients.get(p, 0), forwards=spent.forwards.get(p, 0))
             for p in sorted({*spent.gradients, *spent.forwards})

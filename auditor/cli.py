@@ -27,6 +27,7 @@ from auditor.options import (
     explain_option,
     input_options,
     load_input,
+    target_option,
 )
 from auditor.plan import forecast, make_plan
 from auditor.progress import Bar
@@ -65,13 +66,7 @@ def cli() -> None:
     metavar="SPEC",
     help="The task learned anew: SPEC,weights=FILE,input-size=240,... Repeatable.",
 )
-@click.option(
-    "--target",
-    default="predicted",
-    show_default=True,
-    metavar="predicted|label|INDEX",
-    help="The class that is explained.",
-)
+@target_option
 @explain_option
 @click.option(
     "--profile",

@@ -73,6 +73,17 @@ def explain_option(command: Command) -> Command:
     )
 
 
+def target_option(command: Command) -> Command:
+    """Take ``--target``, as :func:`auditor.specs.parse_target` reads it."""
+    return click.option(
+        "--target",
+        default="predicted",
+        show_default=True,
+        metavar="predicted|label|INDEX",
+        help="The class that is explained.",
+    )(command)
+
+
 def compute_options(command: Command) -> Command:
     """Take ``--seed``, ``--device``, ``--threads`` and ``--batch``."""
     return _all(

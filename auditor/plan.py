@@ -17,6 +17,7 @@ from auditor.attributions.noise import mix
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
 from auditor.evidence import FEWEST_IMAGES
+from auditor.explained import ask, check_target
 from auditor.explanation import examine, load_explanation, try_on
 from auditor.images import ImageSet
 from auditor.models import Classifier
@@ -101,17 +102,14 @@ def make_plan(
     sample = images.batch(range(len(images.names))[:4])
     checks = [run_preflight(member, sample.to(device)) for member in (classifier, *twins)]
     check_labels(classifier, images)
-    _check_target(target, classifier, images)
+    check_target(target, classifier, images)
     for twin in twins:
         if twin.classes != classifier.classes:
             raise InputError(
                 f"{twin.name}: {twin.classes} classes, the audited model has {classifier.classes}. "
                 "A twin must tell the same classes apart."
             )
-    if isinstance(target, int) and classifier.output.scale == "sigmoid" and classifier.classes > 2:
-        # Independent labels: the one that is asked for is present in an image or not.
-        classifier, *twins = (member.with_label(target) for member in (classifier, *twins))
-        images, target = _one_label(images, target, classifier), "predicted"
+    target, (classifier, *twins), images = ask(target, (classifier, *twins), images)
     fewest = classifier.capabilities.batches[0]
     batch = batch or max(fewest, usual_batch(classifier.input_shape))
     models = [
@@ -206,25 +204,6 @@ def check_labels(classifier: Classifier, images: ImageSet) -> None:
             f"{images.source}: {folders} class folders, but {classifier.name} has {classes} "
             "classes. Pass the class names in the order of its outputs (--labels FILE)."
         )
-
-
-def _check_target(target: str | int, classifier: Classifier, images: ImageSet) -> None:
-    if isinstance(target, int):
-        if not 0 <= target < classifier.classes:
-            raise InputError(
-                f"--target {target}: {classifier.name} has classes 0 to {classifier.classes - 1}."
-            )
-    elif target not in ("predicted", "label"):
-        raise InputError(f"--target {target}: not understood. Write predicted, label or an index.")
-    elif target == "label" and images.labels is None:
-        raise InputError(f"--target label: {images.source} has no labels. Use --target predicted.")
-
-
-def _one_label(images: ImageSet, label: int, classifier: Classifier) -> ImageSet:
-    if images.labels is None:
-        return images
-    present = tuple(int(given == label) for given in images.labels)
-    return dataclasses.replace(images, labels=present, class_names=classifier.labels or ())
 
 
 def _not_applicable(classifier: Classifier, method: Method) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from auditor import cost
 from auditor.assemble import gather, measurements
 from auditor.evaluation import Evaluator, Meter
+from auditor.explained import explained_classes
 from auditor.metrics.drift import chance
 from auditor.models import Classifier
 from auditor.plan import Plan
@@ -32,8 +33,6 @@ from auditor.tasks import (
 )
 
 Rows = tuple[int, ...]
-Done = dict[tuple[float, Rows], Arrays]
-"""(σ, images) → arrays of the finished task."""
 
 
 class Progress(Protocol):
@@ -50,7 +49,11 @@ class Progress(Protocol):
 
 
 class Run:
-    """One pass over a plan; tasks that are already on disk are not done again."""
+    """One pass over a plan; tasks that are already on disk are not done again.
+
+    Only values per image stay in memory. Perturbations are as large as the images, times σ and ε:
+    they are read from the folder again where they are needed, those of one task at a time.
+    """
 
     def __init__(self, plan: Plan, folder: RunFolder, progress: Progress | None) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
@@ -109,9 +112,8 @@ class Run:
         self.correct = counts.astype(float)
         self.halves = _halves(self.correct, seed=settings.seed)
         bench = self._bench(clean)
-        done = self._sigmas(bench)
-        records = gather(((rows, arrays) for (_, rows), arrays in done.items()), len(self.correct))
-        records |= self._transfer(bench, done)
+        records = gather(self._sigmas(bench), len(self.correct))
+        records |= self._transfer(bench)
         records |= self._quality(bench)
         for index, twin in enumerate(plan.twins):
             key = Key(probe="twin", metric="agreement", partner=twin.name)
@@ -143,7 +145,7 @@ class Run:
             recommendation, profile=plan.profile, input_shape=plan.classifier.input_shape
         )
         if pending:
-            doubled = collect(self._doubled(bench, done, pending))
+            doubled = collect(self._doubled(bench, pending))
             found += doubled
             recommendation = decide(
                 measurements=found,
@@ -153,7 +155,7 @@ class Run:
                     if m.sigma is not None and m.epsilon is not None
                 },
             )
-        return found, recommendation, self._gallery(bench, done, records, recommendation), clean
+        return found, recommendation, self._gallery(bench, records, recommendation), clean
 
     def _bench(self, clean: Arrays) -> Bench:
         plan = self.plan
@@ -176,18 +178,30 @@ class Run:
         rows, size = tuple(range(len(self.correct))), self.plan.settings.chunk
         return [rows[first : first + size] for first in range(0, len(rows), size)]
 
-    def _sigmas(self, bench: Bench) -> Done:
-        done: Done = {}
-        for index, sigma in enumerate(self.plan.settings.sigmas):
-            for part, rows in enumerate(self._chunks()):
-                transfer = _deltas(done[0.0, rows]) if sigma else {}
-                done[sigma, rows] = self.task(
-                    f"sigma-{index}-{part}",
-                    functools.partial(sigma_task, bench, rows, sigma, transfer),
-                )
-        return done
+    def _sigmas(self, bench: Bench) -> Iterator[tuple[Rows, Arrays]]:
+        """All probes at every σ, part by part of the images; finished before the next starts."""
 
-    def _transfer(self, bench: Bench, done: Done) -> Records:
+        def probe(rows: Rows, part: int, sigma: float) -> Arrays:
+            transfer = self._deltas(0.0, part) if sigma else {}
+            return sigma_task(bench, rows, sigma, transfer)
+
+        for sigma in self.plan.settings.sigmas:
+            for part, rows in enumerate(self._chunks()):
+                make = functools.partial(probe, rows, part, sigma)
+                yield rows, self.task(self._name(sigma, part), make)
+
+    def _name(self, sigma: float, part: int) -> str:
+        return f"sigma-{self.plan.settings.sigmas.index(sigma)}-{part}"
+
+    def _deltas(self, sigma: float, part: int) -> dict[float, torch.Tensor]:
+        """Perturbations by ε that the attack at this σ found for the usable images of a part."""
+        arrays = self.folder.load(self._name(sigma, part), only="delta|")
+        return {
+            float(name.partition("|")[2]): torch.from_numpy(values)
+            for name, values in arrays.items()
+        }
+
+    def _transfer(self, bench: Bench) -> Records:
         """Try what was found at one σ at others, at the ε on which a verdict rests."""
         epsilon = self.plan.profile.front_epsilon(*self.plan.classifier.input_shape[1:])
         settings = self.plan.settings
@@ -195,12 +209,12 @@ class Run:
         rows = tuple(usable[: settings.transfer_images])
         if not rows or len(settings.sigmas) == 1:
             return {}
-        sigmas = corners(settings.sigmas)
-        deltas = {sigma: self._delta(done, sigma, epsilon, rows) for sigma in sigmas}
-        arrays = self.task(
-            "transfer-0",
-            lambda: transfer_task(bench, rows, deltas, epsilon=epsilon),
-        )
+
+        def make() -> Arrays:
+            deltas = {at: self._delta(at, epsilon, rows) for at in corners(settings.sigmas)}
+            return transfer_task(bench, rows, deltas, epsilon=epsilon)
+
+        arrays = self.task("transfer-0", make)
         return gather([(rows, arrays)], len(self.correct))
 
     def _quality(self, bench: Bench) -> Records:
@@ -221,31 +235,31 @@ class Run:
             tasks.append((rows, arrays))
         return gather(tasks, len(self.correct))
 
-    def _doubled(self, bench: Bench, done: Done, pending: Sequence[tuple[float, float]]) -> Records:
+    def _doubled(self, bench: Bench, pending: Sequence[tuple[float, float]]) -> Records:
         """Repeat the attacks on which the verdict rests with twice the steps."""
+
+        def again(rows: Rows, part: int, sigma: float, epsilon: float) -> Arrays:
+            known = self._known(sigma, epsilon, part)
+            return convergence_task(bench, rows, sigma, epsilon, known)
+
         tasks = []
         for sigma, epsilon in pending:
             index = self.plan.settings.sigmas.index(sigma)
             for part, rows in enumerate(self._chunks()):
-                known = self._known(done, sigma, epsilon, rows)
                 arrays = self.task(
                     f"doubled-{index}-{epsilon:g}-{part}",
-                    functools.partial(convergence_task, bench, rows, sigma, epsilon, known),
+                    functools.partial(again, rows, part, sigma, epsilon),
                 )
                 tasks.append((rows, arrays))
         return gather(tasks, len(self.correct))
 
-    def _known(
-        self, done: Done, sigma: float, epsilon: float, rows: Rows
-    ) -> tuple[torch.Tensor, ...]:
+    def _known(self, sigma: float, epsilon: float, part: int) -> tuple[torch.Tensor, ...]:
         """Candidates that the attack at (σ, ε) had: the transferred one, the next smaller ε's."""
-        transferred, own = _deltas(done[0.0, rows]), _deltas(done[sigma, rows])
+        transferred, own = self._deltas(0.0, part), self._deltas(sigma, part)
         smaller = [own[e] for e in sorted(own) if e < epsilon][-1:]
         return tuple(smaller + ([transferred[epsilon]] if sigma and transferred else []))
 
-    def _gallery(
-        self, bench: Bench, done: Done, records: Records, recommendation: Recommendation
-    ) -> Arrays:
+    def _gallery(self, bench: Bench, records: Records, recommendation: Recommendation) -> Arrays:
         """Pictures of the images whose unsmoothed map moved most, at the σ considered."""
         epsilon = self.plan.profile.front_epsilon(*self.plan.classifier.input_shape[1:])
         smooth = [sigma for sigma in self.plan.settings.sigmas if sigma]
@@ -262,20 +276,24 @@ class Run:
         rows = [int(row) for row in worst[:GALLERY] if np.isfinite(overlap[row])]
         if not rows:
             return {}
-        pair = [self._delta(done, at, epsilon, rows) for at in (0.0, sigma)]
-        arrays = self.task(
-            "gallery",
-            lambda: gallery_task(bench, rows, *pair, sigma=sigma, epsilon=epsilon),
-        )
+
+        def make() -> Arrays:
+            pair = [self._delta(at, epsilon, rows) for at in (0.0, sigma)]
+            return gallery_task(bench, rows, *pair, sigma=sigma, epsilon=epsilon)
+
+        arrays = self.task("gallery", make)
         return {name: value for name, value in arrays.items() if not name.startswith("meter|")}
 
-    def _delta(self, done: Done, sigma: float, epsilon: float, rows: Sequence[int]) -> torch.Tensor:
+    def _delta(self, sigma: float, epsilon: float, rows: Sequence[int]) -> torch.Tensor:
         """Perturbations of some images from the tasks that found them."""
         found: dict[int, torch.Tensor] = {}
-        for (at, chunk), arrays in done.items():
+        for part, chunk in enumerate(self._chunks()):
             usable = [row for row in chunk if self.correct[row]]
-            if at == sigma and usable:
-                found |= dict(zip(usable, _deltas(arrays)[epsilon], strict=True))
+            if not set(rows) & set(usable):
+                continue
+            deltas = self._deltas(sigma, part)[epsilon]
+            # Cloned, so that no image keeps those of its whole part in memory.
+            found |= {row: deltas[usable.index(row)].clone() for row in rows if row in usable}
         return torch.stack([found[row] for row in rows])
 
 
@@ -292,11 +310,7 @@ def _clean(plan: Plan, meter: Meter) -> Arrays:
         return torch.cat([evaluator.logits(plan.images.batch(b)).argmax(dim=1) for b in batches])
 
     predicted = predict(plan.classifier, "smoothing")
-    targets = predicted
-    if plan.target == "label":
-        targets = torch.tensor(plan.images.labels)
-    elif plan.target != "predicted":
-        targets = torch.full_like(predicted, int(plan.target))
+    targets = explained_classes(plan.target, predicted, plan.images.labels)
     agreement = {
         f"agreement {index}": (predict(twin, "twin") == predicted).double().numpy()
         for index, twin in enumerate(plan.twins)
@@ -311,14 +325,6 @@ def _halves(correct: Values, *, seed: int) -> tuple[Rows, Rows]:
     middle = (len(shuffled) + 1) // 2
     screen, confirm = sorted(shuffled[:middle].tolist()), sorted(shuffled[middle:].tolist())
     return tuple(screen), tuple(confirm)
-
-
-def _deltas(arrays: Arrays) -> dict[float, torch.Tensor]:
-    return {
-        float(name.partition("|")[2]): torch.from_numpy(values)
-        for name, values in arrays.items()
-        if name.startswith("delta|")
-    }
 
 
 def _book(arrays: Arrays, meter: Meter) -> None:

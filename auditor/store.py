@@ -125,8 +125,8 @@ class RunFolder:
             raise _unwritable(folder, error) from error
         write_npz(folder / f"{task}.npz", arrays)
 
-    def load(self, task: str) -> Arrays:
-        """Arrays of a finished task.
+    def load(self, task: str, *, only: str = "") -> Arrays:
+        """Arrays of a finished task; those alone whose names start with ``only``.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class RunFolder:
         try:
             # Opened here, since numpy leaves a damaged archive open.
             with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+                return {name: arrays[name] for name in arrays.files if name.startswith(only)}
         except Exception as error:  # damaged archives raise many things
             raise IncompleteRunError(
                 f"{file}: is damaged ({error}). Delete it, then use --resume."

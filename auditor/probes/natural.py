@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -61,16 +61,14 @@ CHANGES: Mapping[str, Callable[[Tensor], Tensor]] = {
 """Name → change of images (B, C, H, W) in [0, 1]; the brightness changes by a tenth."""
 
 
-def natural_drift(
-    evaluator: Evaluator, subject: Subject, maps: CleanMaps, *, sigma: float, samples: int
-) -> Records:
-    """All drift metrics between the map ``shown`` and that of the changed image, fresh noise.
+def natural_maps(
+    evaluator: Evaluator, subject: Subject, *, sigma: float, samples: int
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Each change, the maps (B, C, H, W) of the changed images, and where (B,) the label is lost.
 
-    Images whose prediction changes have ``nan`` and are counted; so has every image where a change
-    does not exist (JPEG for other than 1 or 3 channels).
+    Maps have fresh noise; after a shift they are moved back. A change that does not exist for these
+    images (JPEG for other than 1 or 3 channels) is left out.
     """
-    records: Records = {}
-    shown = Reference(maps.shown, subject.k)
     explain = subject.explainer(evaluator, sigma=sigma, samples=samples, stream=FRESH)
     rows = torch.arange(len(subject.x))
     for name, change in CHANGES.items():
@@ -79,7 +77,20 @@ def natural_drift(
         moved, logits = explain(change(subject.x), rows=rows, draw=0)
         if name == "shift":
             moved = shifted_back(moved)
-        lost = logits.argmax(dim=1) != subject.target
+        yield name, moved, logits.argmax(dim=1) != subject.target
+
+
+def natural_drift(
+    evaluator: Evaluator, subject: Subject, maps: CleanMaps, *, sigma: float, samples: int
+) -> Records:
+    """All drift metrics between the map ``shown`` and that of the changed image, fresh noise.
+
+    Images whose prediction changes have ``nan`` and are counted; a change of :func:`natural_maps`
+    that does not exist has no record.
+    """
+    records: Records = {}
+    shown = Reference(maps.shown, subject.k)
+    for name, moved, lost in natural_maps(evaluator, subject, sigma=sigma, samples=samples):
         values = shown.drift(moved)
         gone = is_zero(moved) & ~is_zero(maps.shown)
         for metric in ("topk_intersection", "topk_iou", "topk_mass"):

@@ -10,6 +10,7 @@ import auditor
 from auditor import attack_command
 from auditor.attack_result import STAGES, AttackResult
 from auditor.errors import IncompleteRunError
+from auditor.probes.natural import CHANGES
 
 USUAL = {
     "model": "net.py:network",
@@ -39,7 +40,7 @@ def test_an_attack_from_the_command_line(run, here):
     code, out, err = run(words(epsilon="0.5,4"))
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    for text in ("top-20 overlap", "random signs", "in 8 bits", "misclassified", "budget 20"):
+    for text in ("top-20", "random signs", "in 8 bits", "JPEG", "misclassified", "budget 20"):
         assert text in out
     files = [p for p in (here / "out").rglob("*") if p.is_file()]
     assert f"Files: {len(files)} in out" in out
@@ -76,6 +77,9 @@ def test_json_is_all_there_is_on_stdout(run, here):
         assert {"topk_intersection", "center_shift", "cosine", "spearman"} == set(row["attacked"])
         assert set(STAGES) < set(row)
     assert answer["attacked"] + answer["misclassified"] == 5
+    assert set(answer["natural"]) == set(CHANGES)
+    for change in answer["natural"].values():
+        assert {"changed", "topk_intersection", "center_shift", "cosine", "spearman"} == set(change)
     assert answer["folder"] == "out"
 
 
@@ -87,8 +91,19 @@ def test_towards_a_picture_and_into_a_mask(run, here):
     assert run(words(attack="manipulation", toward="bar.png", quiet=True))[0] == 0
     code, out, _ = run(words(attack="region", toward="mask.npy", out="second"))
     assert code == 0
-    assert "mass in region" in out
+    assert "region" in out
     assert "Drawn to: mask.npy." in out
+
+
+def test_the_class_that_is_explained(run, here):
+    code, out, _ = run(words(target="3", attack="random-signs", budget=None))
+    assert code == 0
+    assert "Explained class (--target): 3." in out
+    told = AttackResult.from_json((here / "out" / "attack.json").read_text())
+    assert told.target == "3"
+    others = sum(c != 3 for c, y in zip(told.predicted, told.labels, strict=True) if c == y)
+    assert told.another_class == others > 0
+    assert f"{others} predicted as another class" in " ".join(out.split())
 
 
 def test_every_image_misclassified_is_no_failure(run, here):
@@ -115,7 +130,9 @@ def test_every_image_misclassified_is_no_failure(run, here):
         ({"attack": "manipulation", "toward": "other.npy"}, "the array is 9×9, maps are 12×12"),
         ({"attack": "manipulation", "toward": "zero.npy"}, "zero everywhere"),
         ({"attack": "manipulation", "max-images": "1"}, "needs a second image"),
-        ({"toward": "zero.npy"}, "strongest has no target"),
+        ({"toward": "zero.npy"}, "strongest draws maps to nothing"),
+        ({"target": "10"}, "(model.safetensors) has classes 0 to 9"),
+        ({"target": "best"}, "--target best: not understood"),
         ({"batch": "0"}, "batch 0 is too small"),
         ({"out": "net.py"}, "is a file"),
         ({"out": "thesis", "overwrite": True}, "holds something else"),

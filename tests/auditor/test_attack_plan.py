@@ -43,7 +43,7 @@ USUAL = {
     "k": None,
     "rule": None,
     "oracle": "difference",
-    "target": None,
+    "toward": None,
     "seed": 0,
 }
 MASK = torch.eye(12)
@@ -78,15 +78,15 @@ def request(**changes):
         ({"budget": 2, "attack": "rank"}, "budget 2 is too small for one step of rank"),
         ({"budget": 4, "attack": "rank", "oracle": "auto"}, "give at least 5 gradients"),
         ({"budget": 70, "sigma": 0.1}, "budget 70 is too small"),
-        ({"target": MASK}, "strongest has no target"),
+        ({"toward": MASK}, "strongest draws maps to nothing"),
         ({"attack": "region"}, "region needs a mask"),
-        ({"attack": "region", "target": torch.ones(12, 12)}, "holds every pixel"),
-        ({"attack": "region", "target": torch.zeros(12, 12)}, "zero everywhere"),
-        ({"attack": "manipulation", "target": torch.zeros(12, 12)}, "zero everywhere"),
-        ({"attack": "manipulation", "target": -MASK}, "negative"),
-        ({"attack": "manipulation", "target": MASK / 0}, "not finite"),
-        ({"attack": "manipulation", "target": torch.ones(11, 12)}, "is 11×12, maps are 12×12"),
-        ({"attack": "manipulation", "target": torch.ones(())}, "is a number, maps are 12×12"),
+        ({"attack": "region", "toward": torch.ones(12, 12)}, "holds every pixel"),
+        ({"attack": "region", "toward": torch.zeros(12, 12)}, "zero everywhere"),
+        ({"attack": "manipulation", "toward": torch.zeros(12, 12)}, "zero everywhere"),
+        ({"attack": "manipulation", "toward": -MASK}, "negative"),
+        ({"attack": "manipulation", "toward": MASK / 0}, "not finite"),
+        ({"attack": "manipulation", "toward": torch.ones(11, 12)}, "is 11×12, maps are 12×12"),
+        ({"attack": "manipulation", "toward": torch.ones(())}, "is a number, maps are 12×12"),
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:40],
 )
@@ -115,8 +115,8 @@ def test_the_usual_budget_is_that_of_a_standard_audit(sigma):
 @pytest.mark.parametrize("oracle", sorted(ORACLES))
 def test_steps_are_those_of_every_search(attack, sigma, oracle):
     target = MASK if attack in TARGETED else None
-    asked = request(attack=attack, sigma=sigma, oracle=oracle, steps=7, target=target)
-    attacker = asked.attacker(asked.target, ORACLES[oracle])
+    asked = request(attack=attack, sigma=sigma, oracle=oracle, steps=7, toward=target)
+    attacker = asked.attacker(asked.toward, ORACLES[oracle])
     words = describe_searches(attacker, asked.spend(attacker), asked.fees)
     assert words
     assert all(line.endswith(": 7 steps") for line in words)
@@ -127,8 +127,8 @@ def test_steps_are_those_of_every_search(attack, sigma, oracle):
     [("mass-center", MassCenter), ("manipulation", Manipulation), ("region", TargetRegion)],
 )
 def test_the_objective_belongs_to_the_attack(attack, kind):
-    asked = request(attack=attack, target=MASK if attack in TARGETED else None)
-    found = asked.attacker(asked.target, Difference())
+    asked = request(attack=attack, toward=MASK if attack in TARGETED else None)
+    found = asked.attacker(asked.toward, Difference())
     assert isinstance(found, Search)
     assert isinstance(found.objective, kind)
 
@@ -154,9 +154,9 @@ def test_a_rule_and_an_oracle_reach_every_search(rule, kind, oracle):
 
 def test_a_mask_is_what_is_brighter_than_half():
     picture = torch.linspace(0, 0.8, 144).reshape(12, 12)
-    asked = request(attack="region", target=picture)
-    assert asked.target is not None
-    assert torch.equal(asked.target[0], picture > 0.4)
+    asked = request(attack="region", toward=picture)
+    assert asked.toward is not None
+    assert torch.equal(asked.toward[0], picture > 0.4)
 
 
 def test_a_map_that_shows_nothing_is_no_target():

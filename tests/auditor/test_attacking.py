@@ -14,6 +14,7 @@ from auditor.attributions import FRESH, SHOWN
 from auditor.eight_bits import from_levels
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
+from auditor.probes.natural import CHANGES, shifted_back
 from auditor.probes.subject import Subject
 
 FAST = {"budget": 40, "oracle": "difference"}
@@ -90,9 +91,42 @@ def test_misclassified_and_infeasible_are_counted_apart(classifier, found, image
         assert row.winner[2] is None
 
 
+def test_every_attack_carries_what_happens_when_nobody_attacks(classifier, found):
+    """Recompute overlap and label from the clean 8-bit images alone."""
+    assert [row.change for row in found.natural] == list(CHANGES)
+    changed = 0
+    for row in found.natural:
+        assert set(row.values) == set(METRICS)
+        lost = 0
+        for image, target in enumerate(found.predicted):
+            value = row.values["topk_intersection"][image]
+            if not found.arrays["attacked"][image]:
+                assert value is None
+                continue
+            clean = found.arrays["clean"][image]
+            x = CHANGES[row.change](from_levels(torch.from_numpy(clean))[None])
+            if classifier(x).argmax() != target:
+                lost += 1
+                assert all(column[image] is None for column in row.values.values())
+                continue
+            leaf = x.clone().requires_grad_()
+            after = torch.autograd.grad(classifier(leaf)[0, target], leaf)[0]
+            if row.change == "shift":
+                after = shifted_back(after)
+            top = gradient_map(classifier, clean, target).flatten().abs()
+            top = top >= top.topk(found.k).values[-1]
+            if int(top.sum()) == found.k:  # no tie, which rounding may decide
+                assert value == pytest.approx(float(overlap(after, top[None])), abs=1.01 / found.k)
+        assert row.changed == lost
+        changed += lost
+    assert 0 < changed < len(CHANGES) * found.attacked
+
+
 def test_the_bookkeeping(found):
     assert 20 < found.gradients <= found.budget * 1.5  # bringing labels back comes on top
-    assert {cost.probe for cost in found.costs} == {"attack", "oracle", "scoring"}
+    assert {cost.probe for cost in found.costs} == {"attack", "oracle", "scoring", "natural"}
+    (natural,) = (cost.gradients for cost in found.costs if cost.probe == "natural")
+    assert natural == len(CHANGES) * found.attacked  # whatever the number of ε
     assert 0 < found.model_share < 1
     assert found.oracle is not None
     assert found.oracle.chosen == "difference"
@@ -157,7 +191,7 @@ def test_each_attack_moves_its_own_metric(classifier, images, attack, metric, si
         classifier,
         images,
         attack=attack,
-        target=corner if attack == "region" else None,
+        toward=corner if attack == "region" else None,
         epsilons=(16.0,),
         **FAST,
     )
@@ -165,6 +199,8 @@ def test_each_attack_moves_its_own_metric(classifier, images, attack, metric, si
     reached, control = (row.mean(stage, metric) for stage in ("eight_bits", "random_signs"))
     assert sign * (reached - control) > 0
     assert sign * (reached - row.mean("no_attack", metric)) > 0
+    brighter = {row.change: row for row in result.natural}["brighter"].mean(metric)
+    assert sign * (reached - brighter) > 0
     assert bool(result.toward) == (attack in GOALS)
 
 
@@ -172,7 +208,7 @@ def test_manipulation_towards_a_given_map(classifier, images):
     wanted = torch.zeros(12, 12)
     wanted[2:5, 2:5] = 1
     result = auditor.attack(
-        classifier, images, attack="manipulation", target=wanted, toward="a square", **FAST
+        classifier, images, attack="manipulation", toward=wanted, toward_name="a square", **FAST
     )
     row = result.rows[0]
     assert result.toward == "a square"
@@ -186,6 +222,7 @@ def test_random_signs_search_nothing(classifier, images):
     row = result.rows[0]
     assert (result.budget, result.gradients, result.searches, result.oracle) == (0, 0, (), None)
     assert row.values["eight_bits"] == row.values["random_signs"]
+    assert len(result.natural) == len(CHANGES)
     assert max(c for c in row.largest_change if c is not None) == 8
 
 
@@ -229,6 +266,7 @@ def test_nothing_to_attack(classifier, images):
     result = auditor.attack(classifier, wrong, epsilons=(4.0,), **FAST)
     assert (result.attacked, result.misclassified, result.oracle) == (0, 12, None)
     assert result.rows[0].mean("eight_bits", "topk_intersection") is None
+    assert result.natural == ()
     assert AttackResult.from_json(result.to_json()) == result
 
 
