@@ -8,15 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks import Clean, Distance, Explain, Fees, Problem, Search
+from attacks import Clean, Distance, Explain, Fees, Problem, Search, inherit
 from auditor.attributions import Method
 from auditor.attributions.noise import mix
 from auditor.evaluation import Evaluator
-from auditor.quality.scores import NOT_FINITE, Scores, faults, without
+from auditor.quality.scores import NO_DRAW, NOT_FINITE, Scores, faults, without
 
 SHOWN_DRAW, SELECT_DRAW, SEARCH_DRAW = 0, 1, 2
 """Attempts that a method draws noise for: the clean map's and the result's, the choice among
 candidates, and the first of the search's."""
+SHARES = (0.1, 1.0)
+"""Balls that are searched with equal parts of the budget, as shares of the radius, ascending.
+
+Steps are as long as their ball asks for, and the worst image can be close by. With 150 gradients
+and radius .1, two photographs on EfficientNet-Lite0 moved by 6.8 and 7.9, with the whole ball alone
+by 2.5 and 3.4, and 50 random draws by 1.3 and 1.3; 32 digits on a small network by 1.16 on average,
+with the whole ball alone by 1.19, and by draws .82."""
 UNITS = {"sens_attack": "ratio"}
 
 
@@ -86,7 +93,7 @@ class AttackedSensitivity:
             x=x,
             target=torch.zeros_like(target),
             clean=clean,
-            epsilon=torch.full((len(x),), self.radius),
+            epsilon=torch.zeros(len(x)),
             rows=torch.arange(len(x)),
             generators=generators,
             explain=explain(SEARCH_DRAW),
@@ -96,12 +103,16 @@ class AttackedSensitivity:
             fees=fees,
             sigma=sigma,
         )
-        search = Search(objective=Distance()).within(self.budget, fees)
-        y = x + search.run(problem).delta
+        radii = [share * self.radius for share in SHARES]
+        balls = problem.at(radii)
+        search = Search(objective=Distance()).within(self.budget / len(radii), fees)
+        found, _ = inherit(balls, search.run(balls))
+        y = x + found.delta[-len(x) :]
         moved, logits = method(evaluator, y, target, images=images, draw=SHOWN_DRAW)
         value = -Distance().score(moved, clean)
         wrong = faults(maps)
         wrong[NOT_FINITE] = wrong[NOT_FINITE] | ~moved.flatten(1).isfinite().all(dim=1)
+        wrong[NO_DRAW] = ~found.feasible[-len(x) :]
         return Scores(
             values={"sens_attack": without(value, *wrong.values())},
             units=UNITS,

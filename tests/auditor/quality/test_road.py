@@ -152,3 +152,43 @@ def test_images_too_small_to_remove_anything_from_stay_as_they_are(size):
     assert all(value.isfinite().all() for value in found.values.values())
     if size == (1, 1):
         assert not any(value.any() for value in found.values.values())
+
+
+def quantus_road(x: Tensor, maps: Tensor, target: Tensor, *, batch: int) -> dict[int, float]:
+    """Accuracy at each percentage by Quantus."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import quantus
+
+        metric = quantus.ROAD(noise=0, percentages=[50], disable_warnings=True)
+        return metric(
+            Spot().eval(),
+            x.numpy(),
+            target.numpy(),
+            a_batch=maps.numpy().copy(),
+            channel_first=True,
+            batch_size=batch,
+        )
+
+
+def test_quantus_road_is_no_oracle():
+    """It scores its first batch only, and fails on color images (design section 4)."""
+    x = torch.full((4, 1, 12, 12), 0.2)
+    x[:, :, 2:6, 2:6] = 1.0
+    target, good = torch.zeros(4, dtype=torch.long), x.clone()
+    maps = torch.cat([good[:2], -good[2:]])  # the last two maps point at the ground
+    assert quantus_road(x, maps, target, batch=4) == {50: 0.5}  # the truth
+    assert quantus_road(x, maps, target, batch=2) == {50: 0.0}
+    with pytest.raises(IndexError):
+        quantus_road(x.repeat(1, 3, 1, 1), maps.repeat(1, 3, 1, 1), target, batch=4)
+    evaluator = Evaluator(model=Spot(), batch=2)
+    for channels in (1, 3):
+        settings = Road(seed=0, noise=0, step=50, last=50)
+        found = settings(
+            evaluator,
+            maps.abs().repeat(1, channels, 1, 1),
+            x.repeat(1, channels, 1, 1),
+            target,
+            images=range(4),
+        )
+        assert found.details["road_morf_kept"][:, 1].tolist() == [False] * 4

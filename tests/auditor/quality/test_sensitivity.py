@@ -183,6 +183,21 @@ def test_the_attack_has_no_value_where_there_is_no_clean_map(evaluator, pictures
     assert found.undefined[ZERO_MAP].tolist() == [True] + [False] * 5
 
 
+def test_an_image_whose_map_is_broken_everywhere_else_has_no_value():
+    x, target = torch.full((2, 1, 3, 3), 0.5), torch.zeros(2, dtype=torch.long)
+    x[1] = 0.3
+
+    def formula(x: Tensor) -> Tensor:
+        still = (x == 0.5).flatten(1).all(dim=1).reshape(-1, 1, 1, 1)
+        return torch.where(still | (x[:, :, :1, :1] < 0.4), x, torch.nan)
+
+    found = AttackedSensitivity(seed=5, radius=0.05, budget=20)(
+        Evaluator(model=nn.Identity(), batch=9), Formula(formula), x, target, images=(0, 1)
+    )
+    assert found.values["sens_attack"].isnan().tolist() == [True, False]
+    assert found.undefined[NO_DRAW].tolist() == [True, False]
+
+
 def test_a_budget_without_a_step_is_refused(evaluator, pictures, target):
     with pytest.raises(ValueError, match="too small"):
         AttackedSensitivity(seed=5, budget=1)(evaluator, GRADIENT, pictures, target, images=IMAGES)
