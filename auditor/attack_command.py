@@ -21,6 +21,7 @@ from auditor.options import (
     choose_device,
     command_line,
     compute_options,
+    explain_option,
     input_options,
     load_input,
     target_option,
@@ -82,6 +83,7 @@ Exit codes:
     help="Where directions come from; auto: the fastest, measured on the first steps.",
 )
 @target_option
+@explain_option
 @click.option(
     "--toward",
     type=Path,
@@ -106,6 +108,7 @@ def attack(
     *,
     epsilon: str,
     target: str,
+    explain: str | None,
     toward: Path | None,
     out: Path,
     overwrite: bool,
@@ -144,6 +147,7 @@ def attack(
                 images,
                 epsilons=epsilons,
                 target=explained,
+                explain=explain,
                 toward=None if toward is None else read_target(toward, (height, width)),
                 toward_name=None if toward is None else str(toward),
                 seed=seed or 0,

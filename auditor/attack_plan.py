@@ -31,10 +31,11 @@ from attacks import (
     TargetRegion,
     as_target_map,
 )
+from auditor.attributions import Method
 from auditor.errors import InputError
 from auditor.metrics.drift import default_k
 from auditor.oracle_choice import ASKED, ORACLES
-from auditor.probes.subject import fees
+from auditor.probes.subject import SIMPLE_GRAD, fees
 from auditor.probes.suite import aim, strongest
 from auditor.settings import effort_preset
 
@@ -80,12 +81,16 @@ class Request:
     steps: int | None
     budget: int
     toward: Tensor | None
+    method: Method = SIMPLE_GRAD
 
     @property
     def fees(self) -> Fees:
         """What looking at a map costs."""
         return fees(
-            sigma=self.sigma, samples=self.search_samples, select_samples=self.select_samples
+            sigma=self.sigma,
+            samples=self.search_samples,
+            select_samples=self.select_samples,
+            method=self.method,
         )
 
     def spend(self, attacker: Search | RandomSearch | Strongest) -> int:
@@ -118,8 +123,8 @@ class Request:
             return dataclasses.replace(search, **changes)  # type: ignore[arg-type]
 
         if self.attack != "strongest":
-            return fitted(aim(self.objective(target), sigma=self.sigma))
-        best = strongest(sigma=self.sigma)
+            return fitted(aim(self.objective(target), sigma=self.sigma, method=self.method))
+        best = strongest(sigma=self.sigma, method=self.method)
         return dataclasses.replace(
             best,
             members=tuple(fitted(member) for member in best.members),
@@ -142,6 +147,7 @@ def make_request(
     oracle: str,
     toward: Tensor | None,
     seed: int,
+    method: Method = SIMPLE_GRAD,
 ) -> Request:
     """Check what was asked and fill in what was not.
 
@@ -199,8 +205,9 @@ def make_request(
         seed=seed,
         oracle=oracle,
         steps=steps,
-        budget=usual if budget is None else budget,
+        budget=method.price * usual if budget is None else budget,
         toward=check_toward(toward, attack, (height, width)),
+        method=method,
     )
     _check_budget(asked)
     return asked

@@ -122,6 +122,8 @@ class AttackResult:
         Class that is explained, as asked: ``predicted``, ``label`` or an index. Of independent
         labels the one of the index was asked alone: ``predicted`` and ``labels`` then say whether
         it is there (1) or not (0).
+    explanation
+        Whose maps are attacked; ``simple_grad`` is the plain gradient.
     toward
         What the map is drawn to; empty for attacks that draw it to nothing.
     rounded_images, largest_rounding
@@ -160,6 +162,7 @@ class AttackResult:
     oracle: OracleChoice | None
     target: str
     toward: str
+    explanation: str
     model: ModelIdentity
     names: tuple[str, ...]
     source: str

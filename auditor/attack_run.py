@@ -131,6 +131,7 @@ class AttackRun:
             images=tuple(rows),
             k=self.asked.k,
             seed=self.asked.seed,
+            method=self.asked.method,
         )
 
     def _problem(self, probe: str, subject: Subject, clean: Clean) -> Problem:

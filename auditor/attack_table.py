@@ -72,6 +72,8 @@ def facts(result: AttackResult) -> list[str]:
     lines = [_images(result)]
     if result.target != "predicted":
         lines.append(f"Explained class (--target): {result.target}.")
+    if result.explanation != "simple_grad":
+        lines.append(f"Explanation: {visible(result.explanation)}.")
     if result.toward:
         lines.append(f"Drawn to: {visible(result.toward)}.")
     if result.rounded_images:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import time
 from collections.abc import Sequence
 
@@ -12,7 +13,9 @@ from auditor.attack_plan import TARGETED, make_request
 from auditor.attack_result import AttackResult
 from auditor.attack_run import AttackRun
 from auditor.errors import InputError
+from auditor.evaluation import Evaluator
 from auditor.explained import Target, ask, check_target
+from auditor.explanation import examine, load_explanation
 from auditor.images import ImageSet
 from auditor.models import Classifier
 from auditor.plan import check_labels, check_size, environment, usual_batch
@@ -39,6 +42,7 @@ def attack(
     rule: str | None = None,
     oracle: str = "auto",
     target: Target = "predicted",
+    explain: object = None,
     toward: Tensor | None = None,
     toward_name: str | None = None,
     k: int | None = None,
@@ -77,6 +81,8 @@ def attack(
         Class that is explained, as in :func:`auditor.audit`: the one ``predicted``, the ``label``,
         or an index. Images whose prediction is another are not attacked, and counted apart. Of a
         model with independent labels an index asks one label alone: it is there (1) or not (0).
+    explain
+        The explanation, if it is not the plain gradient, as in :func:`auditor.audit`.
     toward
         Map or mask (H, W), not negative, for ``manipulation`` and ``region``; without one,
         manipulation draws each map to that of the next image.
@@ -90,7 +96,8 @@ def attack(
     InputError
         If the input cannot be attacked as asked.
     """
-    asked = make_request(
+    request = functools.partial(
+        make_request,
         attack=attack,
         input_shape=classifier.input_shape,
         epsilons=epsilons,
@@ -105,6 +112,8 @@ def attack(
         toward=toward,
         seed=seed,
     )
+    request()  # complain now, before anything is computed
+    method = load_explanation(explain)
     if batch is not None and batch < 1:
         raise InputError(f"batch {batch} is too small: give at least 1.")
     if attack == "manipulation" and toward is None and len(images.names) < 2:
@@ -115,6 +124,12 @@ def attack(
     check_target(target, classifier, images)
     question, (classifier,), images = ask(target, (classifier,), images)
     batch = batch or usual_batch(classifier.input_shape)
+    method, tried = examine(
+        method,
+        Evaluator(model=classifier, batch=batch, device=device),
+        images.batch(range(len(images.names))[:4]),
+    )
+    asked = request(method=method)
     run = AttackRun(asked, classifier, images.pixels, batch=batch, device=device, watch=progress)
     begin = time.perf_counter()
     run.run(images.labels, question)
@@ -142,7 +157,8 @@ def attack(
         oracle=run.choice,
         target=str(target),
         toward=toward_name,
-        model=classifier.identity(checks),
+        explanation=method.name,
+        model=classifier.identity((*checks, *tried)),
         names=images.names,
         source=images.source,
         manifest_sha256=images.manifest_sha256,

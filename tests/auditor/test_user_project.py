@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,17 @@ def test_another_explanation_does_not_resume_the_run(project_here, run):
     code, _, errors = run([*line, "--resume"])
     assert code == 2
     assert "cannot resume with other settings (explain:" in errors
+
+
+def test_it_can_be_attacked_alone(project_here, run):
+    line = [
+        *("attack", "--model", "net.py:network", "--weights", "model.safetensors"),
+        *("--images", "scans", "--input-size", "1x12x12", "--mean", "0", "--std", "1"),
+        *("--explain", "occlusion.py:explain", "--budget", "240", "--oracle", "difference"),
+    ]
+    code, out, errors = run(line)
+    assert code == 0, errors
+    assert "Explanation: explain." in out
+    found = json.loads((project_here / "attack-out" / "attack.json").read_text())
+    assert found["explanation"] == "explain"
+    assert any("RandomSearch" in search for search in found["searches"])
