@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from auditor.arguments import Size, class_names, input_shape_of, normalization
 from auditor.capabilities import EAGER, Capabilities
-from auditor.control import recalibrate, redraw
+from auditor.control import randomize
 from auditor.errors import InputError
 from auditor.hashing import state_sha256
 from auditor.outputs import PLAIN, Output, find_scale, pick, remark
 from auditor.preprocess import Preprocess, load_preprocess
+from auditor.recalibration import recalibrate
 from auditor.results import Check, ModelIdentity
 from auditor.usercode import plain_errors
 
@@ -171,11 +172,10 @@ class Classifier(nn.Module):
     def reinitialized(self, *, seed: int, calibration: Tensor) -> Classifier:
         """Copy with random weights: the control that no explanation may resemble.
 
-        Modules reset themselves. Parameters that no module resets are drawn from a normal
-        distribution around zero with the parameter's own root mean square, and counted in the
-        copy's ``remarks``. Batch normalization then takes its statistics from ``calibration``,
-        since with reset statistics the maps of a deep network vanish. The global random state is
-        left as it was.
+        Modules reset themselves. Parameters that no module resets, and all of a file from which no
+        training can start, are drawn from a normal distribution around zero with the parameter's
+        own root mean square, and counted in the copy's ``remarks``. Batch normalization then takes
+        its statistics from ``calibration``, since with others the maps of a deep network vanish.
 
         Parameters
         ----------
@@ -200,13 +200,14 @@ class Classifier(nn.Module):
         control.__dict__.pop("classes", None)
         control.name, control.factory = f"{self.name} (re-initialized)", None
         control.digest = None
-        drawn = redraw(control.network, seed=seed)
+        can = self.capabilities
+        drawn = randomize(control.network, seed=seed, layers=can.training.able)
         control.network.requires_grad_(False)
         total = len(list(control.network.parameters()))
         note = f"{drawn} of {total} parameter tensors have no reset of their own: drawn at random."
         remark = Check(name="re-initialization", status="note", message=note)
         control.remarks = (remark,) if drawn else ()
-        recalibrate(control, calibration, name=self.name)
+        recalibrate(control, control.network, calibration, fewest=can.batches[0], name=self.name)
         return control
 
     def with_label(self, label: int) -> Classifier:

@@ -10,20 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from auditor.capabilities import Ability, Capabilities
 from auditor.errors import InputError
-from auditor.formats.loaded import Graph, Loaded, read_bytes, sha256
+from auditor.formats.loaded import (
+    FROM_CODE,
+    Graph,
+    Loaded,
+    random_weights,
+    read_bytes,
+    sha256,
+)
 from auditor.formats.vetting import vet_exported
 from auditor.usercode import describe
 
 FORMAT = "torch.export"
-FROM_CODE = "Audit the network from its code (--model package.module:factory)."
 _NO_LAYERS = Ability(False, f"An exported graph has no layers to hook. {FROM_CODE}")
 _NO_TRAINING = Ability(False, f"An exported graph has no train mode. {FROM_CODE}")
-_NO_RESET = Ability(False, f"An exported graph has no layers that reset themselves. {FROM_CODE}")
 
 
 def load_exported(path: Path, *, trust_pickle: bool = False) -> Loaded:
@@ -61,11 +66,18 @@ def load_exported(path: Path, *, trust_pickle: bool = False) -> Loaded:
         capabilities=Capabilities(
             layers=_NO_LAYERS,
             training=_NO_TRAINING,
-            reinitialization=_NO_RESET,
+            reinitialization=random_weights(network, _constants(program, network)),
             surrogate="graph",
             batches=batches,
         ),
     )
+
+
+def _constants(program: ExportedProgram, network: nn.Module) -> list[Tensor]:
+    """Tensors that are written into the graph; buffers outside of the state dict are no such."""
+    named = {name for name, _ in network.named_buffers()}
+    found = (value for name, value in program.constants.items() if name not in named)
+    return [value for value in found if isinstance(value, Tensor)]
 
 
 def _input(

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from auditor.arguments import Size
-from auditor.capabilities import EAGER, Capabilities
+from auditor.capabilities import EAGER, Ability, Capabilities
 from auditor.errors import InputError
 from auditor.preprocess import Preprocess
 from auditor.results import Check
+
+FROM_CODE = "Audit the network from its code (--model package.module:factory)."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +66,25 @@ class Graph(nn.Module):
     def train(self, mode: bool = True) -> Graph:
         """Do nothing: the graph keeps the mode that it was saved in."""
         return self
+
+
+def random_weights(network: nn.Module, constants: Iterable[Tensor] = ()) -> Ability:
+    """Able if the greater part of a file's numbers are parameters, which can be drawn again.
+
+    Parameters
+    ----------
+    constants
+        Tensors of the graph that are neither parameters nor buffers of the network.
+    """
+    drawn = sum(p.numel() for p in network.parameters() if p.is_floating_point())
+    kept = sum(tensor.numel() for tensor in (*network.buffers(), *constants))
+    if drawn > kept:
+        return Ability()
+    return Ability(
+        False,
+        f"{kept:,} of {drawn + kept:,} numbers in this file are constants, not parameters, and "
+        f"would stay learned. {FROM_CODE}",
+    )
 
 
 def read_bytes(path: Path) -> bytes:

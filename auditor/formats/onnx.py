@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from auditor.capabilities import Ability, Capabilities
 from auditor.errors import InputError
-from auditor.formats.exported import FROM_CODE
-from auditor.formats.loaded import Graph, Loaded, read_bytes, sha256
+from auditor.formats.loaded import (
+    FROM_CODE,
+    Graph,
+    Loaded,
+    random_weights,
+    read_bytes,
+    sha256,
+)
 from auditor.formats.needed import needed
 from auditor.usercode import describe
 
 FORMAT = "ONNX"
 OPSETS = (17, 16, 15)
+_SETTINGS = ("OnnxResize", "OnnxPad", "OnnxClip", "OnnxPow", "OnnxRange", "OnnxBatchNorm")
 _NO_TRAINING = Ability(False, f"An ONNX file holds the network in eval mode only. {FROM_CODE}")
 
 # Images in a batch are summed in another order: 1e-6 of the largest score. Mixed up they differ
@@ -44,7 +51,8 @@ def load_onnx(path: Path) -> Loaded:
         proto = onnx.load(path)  # weights in files of their own must lie beside it
         for index, node in enumerate(proto.graph.node):
             node.name = f"{node.op_type}_{index}" if node.op_type.isidentifier() else str(index)
-        network = _convert(proto)
+        network = _convert(proto).eval()  # it comes in train mode
+        _restore_parameters(network)
     except (Exception, SystemExit) as error:  # damaged files and unknown operators raise anything
         raise InputError(f"{path}: cannot be converted from ONNX ({describe(error)}).") from error
     batch, shape = _input(proto, path)
@@ -143,19 +151,40 @@ def _takes_other_batches(
     )
 
 
+def _restore_parameters(network: nn.Module) -> None:
+    """Make parameters of the weights that lie outside of layers, as attention often has them.
+
+    In the converted network they are buffers, like the settings of operators.
+    """
+    assert isinstance(network, fx.GraphModule)
+    holder = getattr(network, "initializers", nn.Module())
+    for node in network.graph.find_nodes(op="get_attr"):
+        owner, _, name = str(node.target).rpartition(".")
+        value = getattr(holder, name, None) if owner == "initializers" else None
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.numel() == 1:
+            continue
+        if value.isfinite().all() and not any(_is_setting(network, node, u) for u in node.users):
+            delattr(holder, name)
+            holder.register_parameter(name, nn.Parameter(value, requires_grad=False))
+
+
 def _reinitialization(network: nn.Module) -> Ability:
-    """Able if every learned number lies in a layer; constants of the graph would stay."""
-    constants = [
-        buffer
-        for module in network.modules()
-        if not hasattr(module, "reset_parameters")
-        for buffer in module.buffers(recurse=False)
-        if buffer.is_floating_point() and buffer.numel() > 1
-    ]
-    if not constants:
-        return Ability()
-    return Ability(
-        False,
-        f"{len(constants)} weights are constants of the ONNX graph and would stay learned. "
-        f"{FROM_CODE}",
-    )
+    if any(type(module).__name__ == "OnnxBatchNorm" for module in network.modules()):
+        # Its statistics are computed, or shared with something else.
+        reason = "Its batch normalization is no layer, whose statistics could be taken anew."
+        return Ability(False, f"{reason} {FROM_CODE}")
+    return random_weights(network)
+
+
+def _is_setting(network: fx.GraphModule, node: fx.Node, user: fx.Node) -> bool:
+    """Whether a tensor tells an operator what to do: scales, limits, a mean, a deviation."""
+    if user.op != "call_module":
+        return False
+    operator = network.get_submodule(str(user.target))
+    if type(operator).__name__ == "OnnxCopyIdentity":
+        return any(_is_setting(network, user, further) for further in user.users)
+    function = getattr(operator, "math_op_function", None)
+    normalizes = getattr(function, "__name__", "") in ("sub", "_onnx_div")
+    if normalizes and user.args[0] is not node:
+        return True
+    return type(operator).__name__.startswith(_SETTINGS)

@@ -5,20 +5,27 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from auditor.capabilities import Ability, Capabilities
 from auditor.errors import InputError
-from auditor.formats.exported import FROM_CODE
-from auditor.formats.loaded import Graph, Loaded, read_bytes, sha256
+from auditor.formats.loaded import (
+    FROM_CODE,
+    Graph,
+    Loaded,
+    random_weights,
+    read_bytes,
+    sha256,
+)
 from auditor.formats.vetting import vet_torchscript
 from auditor.usercode import describe
 
 FORMAT = "TorchScript"
 _NO_LAYERS = Ability(False, f"Hooks do not run inside TorchScript. {FROM_CODE}")
 _NO_TRAINING = Ability(False, f"A traced or frozen network has no train mode. {FROM_CODE}")
-_NO_RESET = Ability(False, f"TorchScript has no layers that reset themselves. {FROM_CODE}")
 
 
 def load_torchscript(path: Path, *, trust_pickle: bool = False) -> Loaded:
@@ -56,8 +63,16 @@ def load_torchscript(path: Path, *, trust_pickle: bool = False) -> Loaded:
         capabilities=Capabilities(
             layers=_NO_LAYERS,
             training=_NO_TRAINING,
-            reinitialization=_NO_RESET,
+            reinitialization=random_weights(network, _constants(network)),
             surrogate="none",
             surrogate_reason="Function modes do not reach inside TorchScript.",
         ),
     )
+
+
+def _constants(network: Any) -> list[Tensor]:
+    """Tensors that are written into the graph, as freezing does with weights."""
+    graph = network.inlined_graph  # its nodes live only as long as it does
+    nodes = graph.findAllNodes("prim::Constant")
+    tensors = (n for n in nodes if n.hasAttribute("value") and n.kindOf("value") == "t")
+    return [node.t("value") for node in tensors]

@@ -13,9 +13,10 @@ from torch import Tensor, fx, nn
 
 from attacks.graph_surrogate import report_graph
 from attacks.surrogate import report
-from auditor.control import reset
+from auditor.control import randomize
 from auditor.loading import load_model
 from auditor.models import Classifier
+from auditor.recalibration import recalibrate
 
 SIZE = (1, 12, 12)
 DOCS = Path(__file__).parents[3] / "docs" / "formats.md"
@@ -133,7 +134,7 @@ def measure(classifier: Classifier) -> dict[str, str]:
         "images in one call": _batches(classifier, x),
         "layers": _yes(_hooks(classifier, x[:2])),
         "training": _yes(_trains(classifier, x[:2])),
-        "re-initialized control": _yes(_resets(classifier)),
+        "re-initialized control": _yes(_resets(classifier, x)),
         "surrogate": _surrogate(classifier, x[:2]),
     }
 
@@ -242,18 +243,18 @@ def _trains(classifier: Classifier, x: Tensor) -> bool:
     return all(g is not None for g in torch.autograd.grad(scores.sum(), weights, allow_unused=True))
 
 
-def _resets(classifier: Classifier) -> bool:
+def _resets(classifier: Classifier, x: Tensor) -> bool:
     """Whether re-initialization changes all learned tensors, statistics included.
 
     Biases and scales may be what a reset gives already, so only larger tensors are looked at, and
     statistics where they are not fresh.
     """
-    network = copy.deepcopy(classifier.network)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        reset(network)
-    after = network.state_dict()
+    control = copy.deepcopy(classifier)
+    can = classifier.capabilities
+    before = {name: value.clone() for name, value in control.network.state_dict().items()}
+    randomize(control.network, seed=0, layers=can.training.able)
+    recalibrate(control, control.network, x, fewest=can.batches[0], name="control")
+    after = control.network.state_dict()
     learned = [
         name
         for name, value in before.items()

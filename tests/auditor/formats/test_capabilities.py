@@ -3,10 +3,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-import torch
 
 from auditor.capabilities import Ability
-from auditor.errors import InputError
 from tests.auditor.formats import small
 
 for extra in ("onnx2torch", "timm", "transformers"):
@@ -47,12 +45,6 @@ def test_what_cannot_be_done_has_a_reason(name, classifiers):
     for ability in abilities:
         assert ability.able == (not ability.reason)
     assert (can.surrogate == "none") == bool(can.surrogate_reason)
-
-
-def test_a_control_that_the_format_cannot_have_is_refused_with_the_reason(classifiers):
-    model = classifiers["TorchScript"]
-    with pytest.raises(InputError, match="no layers that reset themselves"):
-        model.reinitialized(seed=0, calibration=torch.rand(2, *small.SIZE))
 
 
 def test_the_record_is_frozen(classifiers):

@@ -96,13 +96,27 @@ def test_outputs_by_their_names(tmp_path):
         torch.testing.assert_close(found, network(x)[index], rtol=1e-5, atol=1e-6)
 
 
-def test_weights_outside_of_layers_would_survive_a_reset(tmp_path):
-    model = load(save(Constants(), tmp_path / "constants.onnx", images(1, 1, 8, 8)))
-    assert not model.capabilities.reinitialization.able
-    assert "1 weights are constants" in model.capabilities.reinitialization.reason
-    layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
-    model = load(save(layers, tmp_path / "layers.onnx", images(1, 1, 8, 8)))
+def test_weights_outside_of_layers_are_parameters_again(tmp_path):
+    network = Constants()
+    model = load(save(network, tmp_path / "constants.onnx", images(1, 1, 8, 8)))
     assert model.capabilities.reinitialization.able
+    (table,) = (p for p in model.network.parameters() if p.shape == (64,))
+    assert torch.equal(table, network.table)
+    assert model.identity().parameters == 64 + 64 * 3 + 3
+
+
+def test_weights_that_are_constants_of_the_graph_would_stay_learned(tmp_path):
+    """As some exporters write all of them."""
+    onnx = pytest.importorskip("onnx")
+    proto = onnx.load(save(Constants(), tmp_path / "weights.onnx", images(1, 1, 8, 8)))
+    for index, weight in enumerate(proto.graph.initializer):
+        node = onnx.helper.make_node("Constant", [], [weight.name], value=weight)
+        proto.graph.node.insert(index, node)
+    proto.graph.ClearField("initializer")
+    onnx.save(proto, tmp_path / "constants.onnx")
+    can = load(str(tmp_path / "constants.onnx")).capabilities.reinitialization
+    assert not can.able
+    assert can.reason.startswith("259 of 259 numbers in this file are constants, not parameters")
 
 
 def test_free_sizes_need_an_input_size(tmp_path):
