@@ -53,7 +53,7 @@ def test_a_saved_model_with_a_saved_twin(folder):
     chosen = {s["name"]: (s["value"], s["origin"]) for s in record["settings"]}
     assert chosen["output"] == ("once", "command line")
     assert chosen["target"] == ("label", "command line")
-    assert record["not_applicable"] == {}
+    assert list(record["not_applicable"]) == ["RRS"]  # no layers to look into
     assert (folder / "run" / "report.pdf").is_file()
 
 
