@@ -113,7 +113,8 @@ class Smoothed:
     samples
         Draws per map.
     noise
-        Where the draws come from. Call number ``draw`` uses draws ``draw·samples`` … of it.
+        Where the draws come from. Call number ``draw`` uses draws ``draw·samples`` … of it, and
+        where its sampler stratifies, it stratifies over the ``samples`` draws of one map.
 
     Notes
     -----
@@ -183,9 +184,10 @@ class Smoothed:
         if self.sigma == 0:
             return self.method.pullback(evaluator, x, target, v, images=images, draw=draw)
         total = torch.zeros_like(x)
+        noise = self._stratified
         for sample in range(self.samples):
             start = draw * self.samples + sample
-            z = self.noise.draw(images, tuple(x.shape[1:]), first=start, count=1)[:, 0]
+            z = noise.draw(images, tuple(x.shape[1:]), first=start, count=1)[:, 0]
             total += self.method.pullback(
                 evaluator, x + self.sigma * z, target, v, images=images, draw=start
             )
@@ -199,7 +201,7 @@ class Smoothed:
         The sum over draws is accumulated in float64, a few draws at a time, so memory does not
         grow with ``samples`` and the result does not depend on how the draws are cut.
         """
-        shape = tuple(x.shape[1:])
+        shape, noise = tuple(x.shape[1:]), self._stratified
         total = torch.zeros(x.shape, dtype=torch.float64)
         kept = torch.zeros(len(x), dtype=torch.float64)
         # A method with random numbers of its own needs other ones for each draw.
@@ -207,7 +209,7 @@ class Smoothed:
         for first in range(0, self.samples, at_once):
             count = min(at_once, self.samples - first)
             start = draw * self.samples + first
-            z = self.noise.draw(images, shape, first=start, count=count)
+            z = noise.draw(images, shape, first=start, count=count)
             noisy = (x[:, None] + self.sigma * z).flatten(0, 1)
             classes = target.repeat_interleave(count)
             repeated = [image for image in images for _ in range(count)]
@@ -216,3 +218,7 @@ class Smoothed:
             total += maps.double().reshape(len(x), count, *shape).sum(dim=1)
             kept += (logits.argmax(dim=1) == classes).double().reshape(len(x), count).sum(dim=1)
         return (total / self.samples).to(x.dtype), kept / self.samples
+
+    @property
+    def _stratified(self) -> Noise:
+        return dataclasses.replace(self.noise, samples=self.samples)

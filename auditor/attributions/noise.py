@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +22,19 @@ SELECT = 2
 """Stream with which an attack chooses among its candidates."""
 SEARCH = 3
 """Stream that an attack differentiates through; it never scores with it."""
+
+
+Sampler = Literal["iid", "antithetic", "lhs"]
+"""How the draws of one map depend on each other; see :class:`Noise`."""
+
+LONGEST = 4096
+"""Most strata: more draws are stratified in blocks of this many, so that tables stay small."""
+
+_ORDERS = 256  # a power of two
+"""Orders of the strata among which a pixel picks."""
+
+_EDGE = 1 - 2**-24
+"""The largest float32 below one: beyond it the quantile of the normal would be infinite."""
 
 
 def mix(*numbers: int) -> int:
@@ -37,21 +54,41 @@ def mix(*numbers: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """Standard normal draws, a function of (seed, stream, image, draw) alone.
+    """Standard normal draws, a function of (seed, stream, image, draw) and of the sampler alone.
 
     The same draws are scaled for every σ, so maps at two σ, or before and after a perturbation,
     are compared under common random numbers.
 
     Attributes
     ----------
-    antithetic
-        Draws 2j and 2j + 1 are z and −z: their mean has .49 to .65 of the variance of independent
-        ones. Not for what assumes independent draws.
+    sampler
+        ``iid``: independent draws. ``antithetic``: draws 2j and 2j + 1 are z and −z. ``lhs``, Latin
+        hypercube (McKay, Beckman, Conover 1979): draws bn … bn + n − 1, n = ``samples``, take a
+        value from each of n equally probable strata at every pixel. Against independent draws the
+        mean over n has .3 to .5 of the variance (antithetic: .4 to .65). The last two are not for
+        what assumes independent draws.
+    samples
+        Draws n of one map; only ``lhs`` asks. With 1, its draws are independent as well.
+
+    Notes
+    -----
+    ``lhs`` at pixel p, draw j of block b: z = Φ⁻¹((s + u)/n), s = (π_k(j) + c) mod n, with u
+    uniform for each draw, and k, c for each block, independent between pixels; the π are fixed
+    permutations. Whatever k is, c makes s uniform on 0 … n − 1, so (s + u)/n is uniform on [0, 1]
+    and independent between pixels: every single draw is exactly N(0, I). As j runs through a block,
+    s takes each value once: only the draws of one block depend on each other.
     """
 
     seed: int
     stream: int
-    antithetic: bool = False
+    sampler: Sampler = "lhs"
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        if self.sampler not in get_args(Sampler):
+            raise ValueError(f"sampler {self.sampler!r} is none of {get_args(Sampler)}")
+        if self.samples < 1:
+            raise ValueError(f"samples {self.samples} is less than 1")
 
     def draw(
         self, images: Sequence[int], shape: tuple[int, ...], *, first: int, count: int
@@ -59,11 +96,41 @@ class Noise:
         """Draws ``first`` … ``first + count − 1`` for each image, (B, count, *shape), float32."""
         out = torch.empty((len(images), count, *shape))
         generator = torch.Generator()
-        for row, image in enumerate(images):
-            for sample in range(count):
-                number = (first + sample) // 2 if self.antithetic else first + sample
-                generator.manual_seed(mix(self.seed, self.stream, image, number))
-                torch.randn(shape, generator=generator, out=out[row, sample])
-                if self.antithetic and (first + sample) % 2:
-                    out[row, sample].neg_()
+        numbers = range(first, first + count)
+        fill = torch.rand if self.sampler == "lhs" else torch.randn
+        for image, draws in zip(images, out, strict=True):
+            for number, z in zip(numbers, draws, strict=True):
+                own = number // 2 if self.sampler == "antithetic" else number
+                generator.manual_seed(mix(self.seed, self.stream, image, own))
+                fill(shape, generator=generator, out=z)
+                if self.sampler == "antithetic" and number % 2:
+                    z.neg_()
+            if self.sampler == "lhs":
+                self._stratify(draws, image, numbers, generator)
+        if self.sampler == "lhs":
+            # Symmetric about zero, because float32 resolves both tails of (−1, 1) equally.
+            out.clamp_(-_EDGE, _EDGE).erfinv_().mul_(math.sqrt(2))
         return out
+
+    def _stratify(self, u: Tensor, image: int, numbers: range, generator: torch.Generator) -> None:
+        """Turn uniform values on [0, 1) into 2(s + u)/n − 1 in place, one stratum s each."""
+        n = min(self.samples, LONGEST)
+        for block, members in itertools.groupby(numbers, key=lambda number: number // n):
+            inside = [number - block * n for number in members]
+            generator.manual_seed(mix(self.seed, self.stream, image, block, n))
+            pick = torch.randint(
+                _ORDERS * n, (u[0].numel(),), generator=generator, dtype=torch.int32
+            )
+            order, shift = pick & (_ORDERS - 1), pick >> (_ORDERS.bit_length() - 1)
+            strata = _orders(n)[inside[0] : inside[-1] + 1].index_select(1, order).add_(shift)
+            strata -= (strata / n).floor_().mul_(n)  # modulo n: exact, and fast
+            start = block * n + inside[0] - numbers.start
+            u[start : start + len(inside)] += strata.sub_(n / 2).view(-1, *u.shape[1:])
+        u.mul_(2 / n)
+
+
+@functools.lru_cache(maxsize=8)
+def _orders(n: int) -> Tensor:
+    """Fixed random permutations of 0 … n − 1, one in each column, (n, 256), float32."""
+    keys = torch.rand((n, _ORDERS), generator=torch.Generator().manual_seed(n))
+    return keys.argsort(dim=0, stable=True).float()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attacks import L2, Clean, Explain, Fees, Linf, Problem, Twin
 from auditor.attributions import FRESH, SEARCH, SELECT, SHOWN, Method, Noise, SimpleGrad, Smoothed
-from auditor.attributions.noise import mix
+from auditor.attributions.noise import Sampler, mix
 from auditor.evaluation import Evaluator
 from auditor.probes.surrogates import has_surrogate, smooth_evaluator
 
@@ -53,7 +53,8 @@ class Subject:
 
     def smoothed(self, *, sigma: float, samples: int, stream: int) -> Smoothed:
         """The method smoothed with ``samples`` draws of one noise stream."""
-        noise = Noise(seed=self.seed, stream=stream, antithetic=stream in {SEARCH, SELECT})
+        sampler: Sampler = "antithetic" if stream in {SEARCH, SELECT} else "lhs"
+        noise = Noise(seed=self.seed, stream=stream, sampler=sampler)
         return Smoothed(method=self.method.seeded(noise), sigma=sigma, samples=samples, noise=noise)
 
     def explainer(

@@ -76,7 +76,9 @@ def test_label_kept_counts_both_streams():
     maps = clean_maps(Evaluator(model=Step(), batch=8), images, sigma=0.2, samples=30)
     means = torch.cat(
         [
-            Noise(seed=1, stream=stream).draw(images.images, (1, 3, 3), first=0, count=30)
+            Noise(seed=1, stream=stream, samples=30).draw(
+                images.images, (1, 3, 3), first=0, count=30
+            )
             for stream in (SHOWN, FRESH)
         ],
         dim=1,
