@@ -29,6 +29,7 @@ _UNSMOOTHED = {
     "normalized_fidelity_error": 0.0,
     "self_overlap": 1.0,
     "label_kept": 1.0,
+    "map_error": 0.0,
     "norm_ratio": 1.0,
 }
 

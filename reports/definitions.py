@@ -15,7 +15,10 @@ RANDOM_EXPLANATION = (
     "It draws random numbers, seeded for each image and draw: two maps of one image differ, also "
     "without smoothing."
 )
-OWN_SMOOTHED = "a_σ(x) = E a(x + z), z ~ N(0, σ²I), estimated with n draws; noise is not clipped."
+OWN_SMOOTHED = (
+    "a_σ(x) = E a(x + z), z ~ N(0, σ²I), estimated with n draws by Latin hypercube: each pixel "
+    "takes one value from each n-th of the distribution. Noise is not clipped."
+)
 
 METHODS = (
     (
@@ -27,9 +30,17 @@ METHODS = (
     ),
     (
         "SmoothGrad",
-        "a_σ(x) = E ∇f_c(x + z), z ~ N(0, σ²I), estimated with n draws; noise is not clipped.",
-        "Smilkov et al. 2017 (arXiv 1706.03825)",
-        "The smoothing that this audit judges.",
+        "a_σ(x) = E ∇f_c(x + z), z ~ N(0, σ²I), estimated with n draws by Latin hypercube: each "
+        "pixel takes one value from each n-th of the distribution. Noise is not clipped.",
+        "Smilkov et al. 2017 (arXiv 1706.03825); McKay et al. 1979",
+        "The smoothing that this audit judges; stratified draws have a smaller error.",
+    ),
+    (
+        "Map error",
+        "‖a − b‖ / (√2 ‖(a + b)/2‖) for two smoothed maps with independent noise: the standard "
+        "error of one of them by its norm.",
+        "",
+        "How much of a smoothed map is left to chance.",
     ),
     (
         "Magnitude",

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_MAP = '''\
+# Stratified like the noise of the audit: a map of as many independent draws would err more.
+_NOISE = '''\
 import torch
-from captum.attr import NoiseTunnel, Saliency
+{imports}
+
+def stratified_normal(n, shape):
+    """n standard normal draws; each pixel takes one value from each n-th of the distribution."""
+    strata = torch.rand(n, *shape).argsort(dim=0)
+    uniform = (strata + torch.rand(n, *shape)) / n
+    return (2 * uniform - 1).clamp(1e-7 - 1, 1 - 1e-7).erfinv() * 2**0.5
 
 
-def smoothed_map(model, x, target):
-    """SmoothGrad of images x (N, C, H, W), pixels in [0, 1], for class target."""
-    return NoiseTunnel(Saliency(model)).attribute(
-        x.detach().clone().requires_grad_(),
-        nt_type="smoothgrad",
-        nt_samples={samples},
-        nt_samples_batch_size={batch},  # noisy copies per image at a time; lower saves memory
-        stdevs={sigma},  # in pixel units [0, 1]
-        target=target,
-        abs=False,  # signed gradients, as audited
-    )
+'''
+
+_MAP = '''\
+def smoothed_map(model, x, target, n={samples}, sigma={sigma}, batch={batch}):
+    """SmoothGrad of images x (N, C, H, W), pixels in [0, 1], for one class or N of them.
+
+    n noisy copies of each image, sigma in pixel units [0, 1], batch of them at a time.
+    """
+    maps = []
+    for image, c in zip(x.detach(), torch.as_tensor(target).expand(len(x)).tolist()):
+        noise = sigma * stratified_normal(n, image.shape).to(image)
+        gradients = [
+            # abs=False: signed gradients, as audited
+            Saliency(model).attribute((image + z).requires_grad_(), target=c, abs=False)
+            for z in noise.split(batch)
+        ]
+        maps.append(torch.cat(gradients).mean(dim=0))
+    return torch.stack(maps)
 '''
 
 _NORMALIZE = '''
@@ -45,18 +59,16 @@ _INSIDE = """
 
 
 _OWN = '''\
-import torch
-
-
-def smoothed_map(explain, model, x, target):
-    """Mean map of images x (N, C, H, W), pixels in [0, 1], under noise.
+def smoothed_map(explain, model, x, target, n={samples}, sigma={sigma}):
+    """Mean map of images x (N, C, H, W), pixels in [0, 1], of classes target (N,) under noise.
 
     explain(model, x, target) is the explanation {name}, as audited.
     """
-    total = 0
-    for _ in range({samples}):
-        total = total + explain(model, x + {sigma} * torch.randn_like(x), target)
-    return total / {samples}
+    maps = []
+    for image, c in zip(x.split(1), target.split(1)):
+        noise = sigma * stratified_normal(n, image.shape).to(image)
+        maps.append(sum(explain(model, image + z, c) for z in noise) / n)
+    return torch.cat(maps)
 '''
 
 
@@ -67,7 +79,8 @@ def own_snippet(name: str, sigma: float, samples: int) -> str:
     """
     # In a docstring of the text: no quotes and no line ends.
     plain = "".join(c for c in name if c.isalnum() or c in "_ .-")
-    return _OWN.format(name=plain, sigma=float(f"{sigma:.6g}"), samples=samples)
+    text = _NOISE.format(imports="")
+    return text + _OWN.format(name=plain, sigma=float(f"{sigma:.6g}"), samples=samples)
 
 
 def captum_snippet(sigma: float, samples: int, mean: Sequence[float], std: Sequence[float]) -> str:
@@ -82,10 +95,11 @@ def captum_snippet(sigma: float, samples: int, mean: Sequence[float], std: Seque
     mean, std
         The model's normalization per channel, in pixel units; where it changes anything, the
         text also defines a wrapper ``FromPixels``. ``model`` must take pixels in [0, 1]: then one
-        ``stdevs`` is right although the channels are scaled differently. Empty where a
+        ``sigma`` is right although the channels are scaled differently. Empty where a
         preprocessing of the user's takes their place.
     """
-    text = _MAP.format(sigma=float(f"{sigma:.6g}"), samples=samples, batch=min(samples, 8))
+    text = _NOISE.format(imports="from captum.attr import Saliency\n")
+    text += _MAP.format(sigma=float(f"{sigma:.6g}"), samples=samples, batch=min(samples, 8))
     if not mean:
         return text + _INSIDE
     if all(m == 0 for m in mean) and all(s == 1 for s in std):

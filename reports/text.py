@@ -23,6 +23,7 @@ METRICS = {
     "topk_intersection_common": "Top-k overlap, same noise",
     "self_overlap": "Self-overlap",
     "label_kept": "Label kept under noise",
+    "map_error": "Map error",
     "norm_ratio": "Norm ratio",
     "stability_error": "Stability error (map units)",
     "normalized_stability_error": "Stability error, normalized",
@@ -148,7 +149,9 @@ GALLERY_READING = (
 SMOOTHING_READING = (
     "Smoothed against unsmoothed maps of the same, untouched images. Label kept is the share of "
     "noisy copies that the model still assigns to the same class: where it is low, the smoothed "
-    "map explains another decision. The norm ratio shows how far the map shrinks."
+    "map explains another decision. The map error is the standard error of a map of {samples} "
+    "draws, by its norm, from two maps with independent noise: what more draws would remove. The "
+    "norm ratio shows how far the map shrinks."
 )
 
 TWIN_READING = (
@@ -246,7 +249,7 @@ CLAUSES = (
 
 OWN_SNIPPET_LEAD = (
     "This makes the map that was audited. The model takes pixels in [0, 1]; noise is added before "
-    "anything else happens to them, and is not clipped."
+    "anything else happens to them, is not clipped, and is stratified over the n draws, as audited."
 )
 
 UNKNOWN_UNITS = "not known: own preprocessing instead of mean and std"
@@ -254,7 +257,8 @@ UNKNOWN_UNITS = "not known: own preprocessing instead of mean and std"
 SNIPPET_LEAD = (
     "The map that was audited, with captum. model takes pixels in [0, 1] and returns logits, so "
     "normalization has to happen inside it. For a picture of one value per pixel, sum the absolute "
-    "values over the channels: smoothed_map(model, x, target).abs().sum(1)."
+    "values over the channels: smoothed_map(model, x, target).abs().sum(1). The noise is "
+    "stratified over the n draws, as audited; captum's own NoiseTunnel would need more of them."
 )
 
 SIGN_OFF = (

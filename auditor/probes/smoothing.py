@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -16,13 +18,25 @@ def norms(maps: Tensor) -> Tensor:
     return sizes
 
 
+def map_error(shown: Tensor, fresh: Tensor) -> Tensor:
+    """Monte-Carlo standard error (B,) of one map by its norm, ≥ 0, from two with independent noise.
+
+    ‖shown − fresh‖ / (√2 · ‖(shown + fresh)/2‖): a difference has twice the variance of a map. The
+    draws of one map may depend on each other, so its error shows only between whole maps. ``nan``
+    where the mean map is zero.
+    """
+    difference, mean = norms(shown.double() - fresh), norms((shown.double() + fresh) / 2)
+    return torch.where(mean > 0, difference / (math.sqrt(2) * mean), torch.nan)
+
+
 def smoothing(plain: Tensor, maps: CleanMaps, *, sigma: float, k: int) -> Records:
     """Drift of the smoothed against the unsmoothed map, and the validity of the smoothed one.
 
     ``self_overlap`` is the top-k intersection of two smoothed maps with independent noise, the
     floor below which no drift can be seen; ``label_kept`` the share of noisy copies with the
-    explained class; ``norm_ratio`` = ‖smoothed‖/‖plain‖; ``fidelity_error`` = ‖smoothed − plain‖
-    (S0 (13) for one member), with ``map_norm`` = ‖smoothed‖ to normalize it by.
+    explained class; ``map_error`` the standard error of a smoothed map (:func:`map_error`);
+    ``norm_ratio`` = ‖smoothed‖/‖plain‖; ``fidelity_error`` = ‖smoothed − plain‖ (S0 (13) for one
+    member), with ``map_norm`` = ‖smoothed‖ to normalize it by.
     """
     records: Records = {}
     drift = Reference(plain, k).drift(maps.shown)
@@ -30,6 +44,7 @@ def smoothing(plain: Tensor, maps: CleanMaps, *, sigma: float, k: int) -> Record
     validity = {
         "self_overlap": topk_intersection(maps.shown, maps.fresh, k),
         "label_kept": maps.kept.double(),
+        "map_error": map_error(maps.shown, maps.fresh),
         "norm_ratio": torch.where(plain_size > 0, size / plain_size, torch.nan),
         "fidelity_error": drift["l2"],
         "map_norm": size,

@@ -26,6 +26,7 @@ from reports.style import LOOKS, TEXT_WIDTH
 _OVERVIEW = {
     "self_overlap": "Self-overlap (floor)",
     "label_kept": "Label kept under the noise",
+    "map_error": "Map error",
     "norm_ratio": "Norm ratio to unsmoothed",
     "fidelity_error": "Fidelity error (map units)",
     "normalized_fidelity_error": "Fidelity error, normalized",
@@ -37,7 +38,7 @@ def build(result: AuditResult) -> list[Flowable]:
     if not result.find(probe="smoothing"):
         return [paragraph(text.NOT_RUN["smoothing"])]
     parts: list[Flowable] = [
-        paragraph(text.SMOOTHING_READING),
+        paragraph(text.SMOOTHING_READING.format(samples=result.samples)),
         table(
             ("σ", "σ (0–255)", *_OVERVIEW.values(), "n", "Excluded"),
             [_overview_row(result, sigma) for sigma in result.sigmas],

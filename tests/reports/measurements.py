@@ -126,6 +126,7 @@ class Maker:
             found += [
                 self.measure("smoothing", "self_overlap", "ratio", 1 - 0.6 * sigma, **at),
                 self.measure("smoothing", "label_kept", "ratio", 1 - 0.4 * sigma, **at),
+                self.measure("smoothing", "map_error", "ratio", 0.4 * sigma, **at),
                 self.measure("smoothing", "norm_ratio", "ratio", shrink, **at),
                 self.measure("smoothing", "fidelity_error", "map units", 9 * (1 - shrink), **at),
                 self.measure("smoothing", "normalized_fidelity_error", "ratio", 1 - shrink, **at),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from reports import captum_snippet
+from reports.snippet import own_snippet
 
 MEAN, STD = (0.4, 0.5), (0.2, 0.3)
 
@@ -64,12 +65,49 @@ def test_it_is_the_mean_gradient_under_noise():
     assert ((pixel_gradient(network, x, 1)[0] - gradients.mean(0)).abs() > tolerance).any()
 
 
+def test_each_image_has_a_class_of_its_own():
+    names, network = run(0.0, 4), Tiny()
+    x = torch.rand(3, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+    got = names["smoothed_map"](names["FromPixels"](network), x, torch.tensor([2, 0, 3]))
+    expected = [pixel_gradient(network, x[i : i + 1], c) for i, c in enumerate((2, 0, 3))]
+    torch.testing.assert_close(got, torch.cat(expected))
+
+
+@pytest.mark.parametrize("samples", [1, 13])
+def test_the_noise_takes_one_value_from_each_part_of_the_distribution(samples):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        z = run(0.1, samples)["stratified_normal"](samples, (2, 4, 5))
+    assert z.shape == (samples, 2, 4, 5)
+    parts = (torch.special.ndtr(z.double()) * samples).floor().sort(dim=0).values
+    assert (parts == torch.arange(samples)[:, None, None, None]).all()
+
+
+def test_any_explanation_is_averaged_over_the_same_noise():
+    names: dict = {}
+    exec(own_snippet('fn"""', 0.2, 400), names)
+    network, seen = Tiny(), []
+
+    def explain(model, x, target):
+        seen.append((len(x), target.tolist()))
+        return model(x)[:, target, None, None].expand(-1, 2, 3, 3) + x
+
+    x = torch.rand(2, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        got = names["smoothed_map"](explain, network, x, torch.tensor([2, 0]))
+        noise = 0.2 * torch.randn(20_000, 2, 3, 3)
+        scores = [network(x[i] + noise)[:, c].mean() for i, c in enumerate((2, 0))]
+    assert seen == [(1, [2])] * 400 + [(1, [0])] * 400
+    expected = x + torch.stack(scores)[:, None, None, None]
+    # The mean noise of a pixel deviates by .2 · .02 / 20; the scores by .2 / √20,000 and less.
+    torch.testing.assert_close(got, expected, rtol=0, atol=0.02)
+
+
 @pytest.mark.parametrize(("samples", "batch"), [(1, 1), (5, 5), (50, 8)])
 def test_settings_are_in_the_text(samples, batch):
     words = captum_snippet(0.15306122448979592, samples, (), ())
-    assert "stdevs=0.153061," in words
-    assert f"nt_samples={samples}," in words
-    assert f"nt_samples_batch_size={batch}," in words
+    assert f"n={samples}, sigma=0.153061, batch={batch})" in words
     assert "FromPixels" not in words
 
 

@@ -138,7 +138,7 @@ def test_smooth_grad_of_a_quadratic_is_its_gradient(sampler, factor):
         Evaluator(model=model, batch=100), x, torch.tensor([0]), images=[0], draw=0
     )
     error = maps.flatten() - x.flatten() @ model.Q
-    # Var(Qz̄)ᵢ = σ²‖Qᵢ‖² Var z̄. 32 pixels beyond four standard errors: probability 0.002, fixed seed.
+    # Var(Qz̄)ᵢ = σ²‖Qᵢ‖² Var z̄. 32 pixels beyond four errors: probability 0.002, seed fixed.
     standard = sigma * model.Q.norm(dim=1) * spread_of_the_mean(samples, sampler)
     assert (error.abs() < 4 * standard).all()
     assert (error.abs() > standard).any()
