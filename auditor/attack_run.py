@@ -17,7 +17,6 @@ from auditor.attack_result import GOALS, OracleChoice
 from auditor.attributions import FRESH
 from auditor.eight_bits import ROUNDINGS, from_levels, rounded, to_levels
 from auditor.evaluation import Meter
-from auditor.explained import Target, explained_classes
 from auditor.metrics.drift import Reference
 from auditor.metrics.views import is_zero, magnitude
 from auditor.models import Classifier
@@ -26,6 +25,7 @@ from auditor.probes.attack_drift import random_signs_kept
 from auditor.probes.natural import CHANGES, natural_maps
 from auditor.probes.subject import Subject, clean_maps
 from auditor.run import Progress
+from auditor.target import Target, explained_classes
 from auditor.timed import Clock, TimedEvaluator
 from profiles.records import LARGE_INPUT
 

@@ -14,7 +14,6 @@ from auditor.attack_result import AttackResult
 from auditor.attack_run import AttackRun
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
-from auditor.explained import Target, ask, check_target
 from auditor.explanation import examine, load_explanation
 from auditor.images import ImageSet
 from auditor.models import Classifier
@@ -22,6 +21,7 @@ from auditor.plan import check_labels, check_size, environment, usual_batch
 from auditor.preflight import run_preflight
 from auditor.results import Cost
 from auditor.run import Progress
+from auditor.target import Target, ask, check_target
 from auditor.version import __version__
 
 EIGHT_BIT = 1e-4

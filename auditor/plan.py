@@ -17,7 +17,6 @@ from auditor.attributions.noise import mix
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
 from auditor.evidence import FEWEST_IMAGES
-from auditor.explained import ask, check_target
 from auditor.explanation import examine, load_explanation, try_on
 from auditor.images import ImageSet
 from auditor.models import Classifier
@@ -25,6 +24,7 @@ from auditor.preflight import run_preflight
 from auditor.probes.quality import unavailable
 from auditor.results import Check, Setting
 from auditor.settings import Settings, plan_settings
+from auditor.target import ask, check_target
 from auditor.version import __version__
 from profiles import Profile, ProfileError, load_profile
 

@@ -13,7 +13,6 @@ import torch
 from auditor import cost
 from auditor.assemble import gather, measurements
 from auditor.evaluation import Evaluator, Meter
-from auditor.explained import explained_classes
 from auditor.metrics.drift import chance
 from auditor.models import Classifier
 from auditor.plan import Plan
@@ -22,6 +21,7 @@ from auditor.records import Key, Records, Values
 from auditor.results import Cost, Measurement, Recommendation
 from auditor.sigma import pending_convergence, recommend
 from auditor.store import Arrays, RunFolder
+from auditor.target import explained_classes
 from auditor.tasks import (
     GALLERY,
     Bench,

@@ -13,8 +13,8 @@ from auditor.attack_table import facts
 from auditor.attributions import FRESH
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
-from auditor.explained import ask, explained_classes
 from auditor.probes.subject import Subject
+from auditor.target import ask, explained_classes
 
 FAST = {"budget": 40, "oracle": "difference"}
 
