@@ -33,7 +33,7 @@ from auditor.plan import forecast, make_plan
 from auditor.progress import Bar
 from auditor.results import AuditResult
 from auditor.settings import EFFORTS
-from auditor.specs import parse_floats, parse_target
+from auditor.specs import parse_floats, parse_samples, parse_target
 from auditor.store import RunFolder
 from auditor.version import __version__
 from profiles import available
@@ -84,7 +84,11 @@ def cli() -> None:
 )
 @click.option("--sigma", metavar="S,...", help="Smoothing to try, in pixel units of [0, 1].")
 @click.option("--epsilon", metavar="E,...", help="Attack sizes, in 1/255.")
-@click.option("--samples", type=int, metavar="N", help="Noise draws per smoothed map.")
+@click.option(
+    "--samples",
+    metavar="N|auto",
+    help="Noise draws per smoothed map; auto: enough for a map error of 10%.",
+)
 @click.option(
     "--budget",
     type=int,
@@ -116,7 +120,7 @@ def audit(
     effort: str,
     sigma: str | None,
     epsilon: str | None,
-    samples: int | None,
+    samples: str | None,
     budget: int | None,
     k: int | None,
     seed: int | None,
@@ -153,7 +157,7 @@ def audit(
         origin="command line",
         sigmas=parse_floats(sigma) if sigma is not None else None,
         epsilons=parse_floats(epsilon) if epsilon is not None else None,
-        samples=samples,
+        samples=parse_samples(samples) if samples is not None else None,
         budget=budget,
         k=k,
         seed=seed,

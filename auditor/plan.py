@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from auditor.models import Classifier
 from auditor.preflight import run_preflight
 from auditor.probes.quality import unavailable
 from auditor.results import Check, Setting
+from auditor.samples import AUTO, Pilot, auto_samples
 from auditor.settings import Settings, plan_settings
 from auditor.target import ask, check_target
 from auditor.version import __version__
@@ -44,7 +46,8 @@ class Plan:
     the preflight of the audited model and of each twin, ``method`` the explanation, ``control`` the
     re-initialized model if the format has one, ``target`` the class that is explained
     (``predicted``, ``label`` or an index), ``not_applicable`` the probes that this model cannot
-    have and why, ``notes`` what the user should know of the audit as a whole.
+    have and why, ``pilot`` how the number of draws was found if that was asked for, ``notes`` what
+    the user should know of the audit as a whole.
     """
 
     classifier: Classifier
@@ -63,6 +66,7 @@ class Plan:
     device: str
     estimate: cost.Estimate
     notes: tuple[str, ...]
+    pilot: Pilot | None
 
 
 def make_plan(
@@ -76,6 +80,7 @@ def make_plan(
     batch: int | None = None,
     target: str | int = "predicted",
     explain: object = None,
+    samples: int | str | None = None,
     origin: str = "python",
     **given: Any,
 ) -> Plan:
@@ -120,7 +125,8 @@ def make_plan(
     for other in models[1:]:
         try_on(method, other, sample)
     omitted = _not_applicable(classifier, method) | unavailable(models[0], sample)
-    settings, origins = plan_settings(
+    planned = functools.partial(
+        plan_settings,
         effort=effort,
         profile=profile,
         input_shape=classifier.input_shape,
@@ -128,6 +134,16 @@ def make_plan(
         method=method,
         **given,
     )
+    found = None
+    if samples == AUTO:
+        found = auto_samples(models[0], images, planned()[0], target=target, method=method)
+        samples = found.samples
+    settings, origins = planned(samples=samples)
+    if found:
+        origins = tuple(
+            dataclasses.replace(row, value=found.words) if row.name == "samples" else row
+            for row in origins
+        )
     predicted = cost.estimate(
         settings,
         x=sample,
@@ -166,7 +182,8 @@ def make_plan(
         control=control,
         target=str(target),
         not_applicable=omitted,
-        notes=(*_prepared(classifier, images), *_notes(images, control, omitted)),
+        notes=(*_prepared(classifier, images), *_notes(images, control, omitted, found)),
+        pilot=found,
         checks=tuple(checks),
         batch=batch,
         device=device,
@@ -233,9 +250,14 @@ def _prepared(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
 
 
 def _notes(
-    images: ImageSet, control: Classifier | None, omitted: Mapping[str, str]
+    images: ImageSet,
+    control: Classifier | None,
+    omitted: Mapping[str, str],
+    pilot: Pilot | None,
 ) -> tuple[str, ...]:
     notes = [check.message for check in control.remarks] if control is not None else []
+    if pilot:
+        notes.append(f"Draws per map: {pilot.words}. That took {pilot.gradients} gradients.")
     notes += [f"Not applicable to this model: {probe}. {why}" for probe, why in omitted.items()]
     if len(images.names) < 2 * FEWEST_IMAGES:
         notes.append(

@@ -60,6 +60,9 @@ class Run:
         self.meter = Meter(watch=progress.advance if progress else None)
         self.spent = Meter()
         self.timings: dict[str, float] = {}
+        if pilot := plan.pilot:
+            self.spent.add("pilot", gradients=pilot.gradients, forwards=pilot.forwards)
+            self.timings["pilot"] = pilot.seconds
         self.correct: Values = np.ones(len(plan.images.names))
         self.halves: tuple[Rows, Rows] = ((), ())
         if progress:

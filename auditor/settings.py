@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Settings:
     smooth_epsilons
         Attack sizes in 1/255 against the smoothed maps: those on which the profile decides.
     samples
-        Noise draws per smoothed map.
+        Noise draws per smoothed map: of an effort, given, or found by a pilot.
     budget
         Gradients that the attack on the unsmoothed map may take for each image and ε.
     smooth_budget, search_samples, select_samples
@@ -212,6 +213,10 @@ def _check(values: Mapping[str, Any], *, pixels: int) -> None:
             )
     if not values["sigmas"] or not values["epsilons"]:
         raise InputError("At least one sigma and one epsilon are needed.")
+    if not isinstance(values["samples"], Integral):
+        raise InputError(
+            f"samples {values['samples']!r} is not understood: give a number from 2, or auto."
+        )
     if values["samples"] < 2:
         raise InputError(f"samples {values['samples']} is too small: give at least 2.")
     if not 1 <= values["k"] < pixels:

@@ -53,6 +53,27 @@ def parse_size(text: str) -> tuple[int, ...]:
     return size
 
 
+def parse_samples(text: str) -> int | str:
+    """Read a number of draws, or ``auto``.
+
+    >>> parse_samples("64")
+    64
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(
+            f"--samples {text}: not understood. Write a number from 2, or auto."
+        ) from None
+
+
 def parse_target(text: str) -> str | int:
     """The class to explain: ``predicted``, ``label``, or an index from 0.
 
