@@ -14,6 +14,7 @@ from auditor.quality.perturbations import (
 from auditor.quality.radius_sweep import radius_sweep
 from auditor.quality.registry import METRICS, Metric
 from auditor.quality.road import Curve, Road
+from auditor.quality.robust_infidelity import RobustInfidelity
 from auditor.quality.scores import Scores
 from auditor.quality.sensitivity import Sensitivity
 from auditor.quality.sparseness import gini, sparseness
@@ -31,6 +32,7 @@ __all__ = [
     "Perturbation",
     "RelativeStability",
     "Road",
+    "RobustInfidelity",
     "Scores",
     "Sensitivity",
     "SquareRemoval",

@@ -76,7 +76,7 @@ class Infidelity:
         flat = torch.stack([m.double().flatten(1) for m in maps])
         told = torch.empty((len(maps), len(x), self.draws), dtype=torch.float64)
         happened = torch.empty((len(x), self.draws), dtype=torch.float64)
-        before = _score(evaluator.logits(x), target)
+        before = explained_logit(evaluator.logits(x), target)
         for first, count in portions(self.draws, images=len(x), batch=evaluator.batch):
             y = self.perturbation.draw(x, images, first=first, count=count)
             change = (x[:, None] - y).double().flatten(2)
@@ -84,7 +84,9 @@ class Infidelity:
                 change = change / torch.where(x == 0, 1.0, x).double().flatten(1)[:, None]
             here = slice(first, first + count)
             told[:, :, here] = torch.einsum("bnd,mbd->mbn", change, flat)
-            after = _score(evaluator.logits(y.flatten(0, 1)), target.repeat_interleave(count))
+            after = explained_logit(
+                evaluator.logits(y.flatten(0, 1)), target.repeat_interleave(count)
+            )
             happened[:, here] = before[:, None] - after.reshape(len(x), count)
         return tuple(self._scores(one, happened) for one in told)
 
@@ -104,5 +106,6 @@ class Infidelity:
         )
 
 
-def _score(logits: Tensor, target: Tensor) -> Tensor:
+def explained_logit(logits: Tensor, target: Tensor) -> Tensor:
+    """The target classes' (B,) logits, float64 (B,)."""
     return logits.gather(1, target[:, None])[:, 0].double()

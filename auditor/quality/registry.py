@@ -59,6 +59,10 @@ _SQUARED = {
     "infd": "E_I (IᵀΦ − (f(x) − f(x−I)))²",
     "infd_scaled": "min_α E_I (αIᵀΦ − (f(x) − f(x−I)))²",
 }
+_ROBUST = {
+    "rinfd": "max E_I (IᵀΦ(x+u) − (f(x+u) − f(x+u−I)))², 20 random u and u = 0",
+    "rinfd_bound": "max(0, A − B(x) − B(x−I))²/4, A and B changes of IᵀΦ and of f by u",
+}
 _WHERE = {"noisy_baseline": "I = x − noise", "squares": "I = a square of x"}
 _STABLE = {
     "ris": ("‖(Φ−Φ′)/Φ‖ / ‖(x−x′)/x‖", "Agarwal 2022; S2 (37)", "ratio", ""),
@@ -100,6 +104,21 @@ def _table() -> list[Metric]:
         )
         for where, what in _WHERE.items()
         for name, formula in _SQUARED.items()
+    ]
+    rows += [
+        Metric(
+            name=f"{name}_{where}",
+            group=f"robust infidelity {where}",
+            formula=f"{formula}, {what}",
+            source="S4 C.1, corrected" if name == "rinfd_bound" else "S4 C.1",
+            unit="logit²",
+            better="lower",
+            maps=20,
+            forwards=2121,
+            view="raw",
+        )
+        for where, what in _WHERE.items()
+        for name, formula in _ROBUST.items()
     ]
     rows += [
         Metric(

@@ -14,6 +14,7 @@ from auditor.quality import (
     NoisyBaseline,
     RelativeStability,
     Road,
+    RobustInfidelity,
     Scores,
     Sensitivity,
     SquareRemoval,
@@ -36,14 +37,15 @@ def measured(model: nn.Module, pictures: Tensor, target: Tensor) -> dict[str, tu
         spent = evaluator.meter.gradients.get("audit", 0)
         return scores, (spent + evaluator.meter.forwards.get("audit", 0) / 3) / 2
 
+    noise, squares = NoisyBaseline(seed=0), SquareRemoval(seed=0, smallest=1, largest=10)
     of_maps = {
-        "infidelity noisy_baseline": Infidelity(perturbation=NoisyBaseline(seed=0)),
-        "infidelity squares": Infidelity(
-            perturbation=SquareRemoval(seed=0, smallest=1, largest=10)
-        ),
+        "infidelity noisy_baseline": Infidelity(perturbation=noise),
+        "infidelity squares": Infidelity(perturbation=squares),
         "ROAD": Road(seed=0),
     }
     of_methods = {
+        "robust infidelity noisy_baseline": RobustInfidelity(perturbation=noise, seed=0),
+        "robust infidelity squares": RobustInfidelity(perturbation=squares, seed=0),
         "sensitivity": Sensitivity(seed=0),
         "attacked sensitivity": AttackedSensitivity(seed=0),
         "relative stability": RelativeStability(seed=0),
