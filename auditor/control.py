@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -25,21 +27,27 @@ def randomize(network: nn.Module, *, seed: int, layers: bool) -> int:
         How many tensors were drawn: from a normal distribution around zero with the tensor's own
         root mean square.
     """
-    cuda = sorted({p.device.index or 0 for p in network.parameters() if p.is_cuda})
+    return randomize_modules(list(network.modules()), seed=seed, layers=layers)
+
+
+def randomize_modules(modules: Sequence[nn.Module], *, seed: int, layers: bool = True) -> int:
+    """The same for these modules' own parameters, without those of modules inside them."""
+    own = {id(p): p for module in modules for p in module.parameters(recurse=False)}
+    cuda = sorted({p.device.index or 0 for p in own.values() if p.is_cuda})
     with torch.random.fork_rng(devices=cuda), torch.no_grad():
         torch.manual_seed(seed)
-        done = _reset(network) if layers else set()
-        left = [p for p in network.parameters() if id(p) not in done and p.is_floating_point()]
+        done = _reset(modules) if layers else set()
+        left = [p for known, p in own.items() if known not in done and p.is_floating_point()]
         for parameter in left:
             size = parameter.square().mean().sqrt()
             parameter.normal_().mul_(size)
     return len(left)
 
 
-def _reset(network: nn.Module) -> set[int]:
+def _reset(modules: Sequence[nn.Module]) -> set[int]:
     """Re-initialize the layers that can; returns the identities of their parameters."""
     done: set[int] = set()
-    for module in network.modules():
+    for module in modules:
         again = getattr(module, "reset_parameters", None)
         if callable(again):
             again()

@@ -6,7 +6,7 @@ Where they do not fit, the maps of a deep network vanish or overflow.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ def recalibrate(
         raise InputError(f"{name}: batch normalization needs at least 2 images.")
     with torch.no_grad():
         if saved is None:
-            _layers(model, network, images)
+            recalibrate_layers(model, list(network.modules()), images)
             return
         count = math.ceil(CALIBRATION_BATCH / fewest) * fewest
         pieces = _calls(model, network, images[torch.arange(count) % len(images)])
@@ -88,19 +88,28 @@ def _calls(model: Callable[[Tensor], Tensor], network: nn.Module, images: Tensor
     return seen
 
 
-def _layers(model: Callable[[Tensor], Tensor], network: nn.Module, images: Tensor) -> None:
-    """Of layers in code: the mean over batches in train mode."""
-    norms = [m for m in network.modules() if isinstance(m, Layer) and m.track_running_stats]
+def recalibrate_layers(
+    model: Callable[[Tensor], Tensor], modules: Sequence[nn.Module], images: Tensor
+) -> int:
+    """The same for those of some layers in code that normalize by batches.
+
+    They take the mean over batches in train mode. Returns how many images were passed forward.
+    """
+    norms = [m for m in modules if isinstance(m, Layer) and m.track_running_stats]
+    if not norms:
+        return 0
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches, not a moving average
         norm.train()
-    for batch in images.tensor_split(math.ceil(len(images) / CALIBRATION_BATCH)):
-        model(batch)
+    with torch.no_grad():
+        for batch in images.tensor_split(math.ceil(len(images) / CALIBRATION_BATCH)):
+            model(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
+    return len(images)
 
 
 def _statistics(module: fx.GraphModule, node: fx.Node) -> tuple[str, str] | None:

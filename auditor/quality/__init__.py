@@ -12,6 +12,7 @@ from auditor.quality.perturbations import (
     square_sizes,
 )
 from auditor.quality.radius_sweep import radius_sweep
+from auditor.quality.randomization import Randomization, layers_of
 from auditor.quality.registry import METRICS, Metric
 from auditor.quality.road import Curve, Road
 from auditor.quality.robust_infidelity import RobustInfidelity
@@ -30,6 +31,7 @@ __all__ = [
     "NoiseSsim",
     "NoisyBaseline",
     "Perturbation",
+    "Randomization",
     "RelativeStability",
     "Road",
     "RobustInfidelity",
@@ -38,6 +40,7 @@ __all__ = [
     "SquareRemoval",
     "UniformNoise",
     "gini",
+    "layers_of",
     "radius_sweep",
     "sparseness",
     "square_sizes",
