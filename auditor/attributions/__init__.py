@@ -2,6 +2,7 @@
 
 from auditor.attributions.custom import Custom
 from auditor.attributions.gradient import Method, SimpleGrad, Smoothed
+from auditor.attributions.median import MedianFiltered
 from auditor.attributions.noise import FRESH, SEARCH, SELECT, SHOWN, Noise
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "SELECT",
     "SHOWN",
     "Custom",
+    "MedianFiltered",
     "Method",
     "Noise",
     "SimpleGrad",
