@@ -11,6 +11,7 @@ from auditor.quality.perturbations import (
     UniformNoise,
     square_sizes,
 )
+from auditor.quality.planted import OneBlock, Pairs, PlantedTruth, side_by_side, trained
 from auditor.quality.radius_sweep import radius_sweep
 from auditor.quality.randomization import Randomization, layers_of
 from auditor.quality.registry import METRICS, Metric
@@ -30,7 +31,10 @@ __all__ = [
     "Metric",
     "NoiseSsim",
     "NoisyBaseline",
+    "OneBlock",
+    "Pairs",
     "Perturbation",
+    "PlantedTruth",
     "Randomization",
     "RelativeStability",
     "Road",
@@ -42,6 +46,8 @@ __all__ = [
     "gini",
     "layers_of",
     "radius_sweep",
+    "side_by_side",
     "sparseness",
     "square_sizes",
+    "trained",
 ]
