@@ -181,6 +181,15 @@ def test_is_the_worst_infidelity_around_the_image(perturbation, evaluator, maps,
     assert found.units == dict.fromkeys(found.values, "logit²")
 
 
+def test_the_published_bound_fails_on_a_trained_network_too(evaluator, maps, pictures, target):
+    metric = RobustInfidelity(perturbation=SQUARES, seed=3, shifts=8, draws=30)
+    found = metric(evaluator, SimpleGrad(), pictures, target, images=IMAGES, maps=maps)
+    a, b, c = (found.details[f"rinfd_{of}_squares"] for of in ("map", "model", "model_perturbed"))
+    published = (a - b - c).square() / 4
+    assert (published > found.values["rinfd_squares"]).any()
+    assert (found.values["rinfd_bound_squares"] <= found.values["rinfd_squares"]).all()
+
+
 def test_global_maps_are_those_divided_by_their_image(evaluator, pictures, target):
     metric = RobustInfidelity(perturbation=SQUARES, seed=3, shifts=3, draws=20)
     x = pictures.clone()
