@@ -98,6 +98,8 @@ def recalibrate_layers(
     norms = [m for m in modules if isinstance(m, Layer) and m.track_running_stats]
     if not norms:
         return 0
+    if len(images) < 2:
+        raise InputError("Batch normalization needs at least 2 images.")
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
