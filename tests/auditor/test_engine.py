@@ -16,7 +16,10 @@ from auditor.plan import make_plan
 from auditor.results import AuditResult
 from auditor.store import RunFolder
 
-TASKS = ("clean", "sigma-0-0", "sigma-1-0", "sigma-2-0", "transfer-0", "gallery")
+TASKS = (
+    *("clean", "sigma-0-0", "sigma-1-0", "sigma-2-0"),
+    *("transfer-0", "quality-0", "gallery"),
+)
 
 
 def comparable(result: AuditResult) -> dict:

@@ -225,7 +225,7 @@ def test_an_audit_of_independent_labels():
     found, images, result = shades()
     assert result.images.predicted == tuple(found(images.pixels).argmax(1).tolist())
     # The closed form is for a cross-entropy, which independent labels do not share.
-    assert set(result.not_applicable) == {"curvature"}
+    assert set(result.not_applicable) == {"curvature", "RRS"}
     assert not result.find(probe="curvature")
     assert not any(cost.probe == "curvature" for cost in result.costs)
 
@@ -236,7 +236,7 @@ def test_an_audit_of_one_label_that_the_user_chose():
     assert result.images.predicted == tuple(present.long().tolist())
     assert result.images.labels == (0, 1) * 6
     assert result.model.classes == 2
-    assert result.not_applicable == {}
+    assert set(result.not_applicable) == {"RRS"}  # it has no linear layer
     assert result.find(probe="curvature")
     assert {"target": "predicted"}.items() <= {s.name: s.value for s in result.settings}.items()
 
