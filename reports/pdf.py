@@ -88,7 +88,7 @@ def render(result: AuditResult) -> bytes:
 
 
 def _attach(pdf: pikepdf.Pdf, text_of_results: str, when: datetime) -> None:
-    file = pikepdf.AttachedFileSpec(  # type: ignore[call-arg]  # stub lacks `relationship`
+    file = pikepdf.AttachedFileSpec(
         pdf,
         # a lone surrogate in a file name becomes its JSON escape, so that the bytes are UTF-8
         text_of_results.encode("utf-8", errors="backslashreplace"),
