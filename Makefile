@@ -30,7 +30,7 @@ imagenet: .venv/.demo ## Audit EfficientNet-Lite0 on photographs (half an hour)
 
 test: .venv/.dev ## Run the tests
 	@echo "Running the tests"
-	@$(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-slow: .venv/.dev ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow

@@ -45,9 +45,7 @@ class Entry:
 METHODS: Mapping[str, Entry] = MappingProxyType(
     {
         entry.name: entry
-        for entry in (
-            Entry(name="simple_grad", make=SimpleGrad, formula="∇f(x)", source="S0 (4)"),
-        )
+        for entry in (Entry(name="simple_grad", make=SimpleGrad, formula="∇f(x)", source="S0 (4)"),)
     }
 )
 """Name → method."""

@@ -29,6 +29,8 @@ from auditor.usercode import describe
 FORMAT = "torch.export"
 _NO_LAYERS = Ability(False, f"An exported graph has no layers to hook. {FROM_CODE}")
 _NO_TRAINING = Ability(False, f"An exported graph has no train mode. {FROM_CODE}")
+# The second one's message for damaged weights is malformed, and would raise on its own account.
+_LOADERS = ("torch.export", "torch._export.serde.serialize")
 
 
 def load_exported(path: Path, *, trust_pickle: bool = False) -> Loaded:
@@ -106,10 +108,12 @@ def _shape(value: object) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Leave the loader's own report of what it could not read out: ours follows."""
-    logger = logging.getLogger("torch.export")
-    before = logger.disabled
-    logger.disabled = True
+    loggers = [logging.getLogger(name) for name in _LOADERS]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
     try:
         yield
     finally:
-        logger.disabled = before
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled

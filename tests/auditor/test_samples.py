@@ -73,7 +73,7 @@ def falling(monkeypatch):
         ({0.1: lambda n: math.nan}, 77, f"not within 10% with 400 draws at any σ, {NOTHING}"),
         ({}, 77, f"nothing is smoothed, {NOTHING}"),
     ],
-    ids=str,
+    ids=lambda value: str(value).partition(" at 0x")[0],
 )
 def test_the_rule(falling, rules, found, reason):
     falling(rules)

@@ -241,9 +241,7 @@ def trace(network, path):
         torch.jit.save(torch.jit.trace(Hidden(network), images(2, *SIZE)), path)
 
 
-@pytest.mark.parametrize(
-    ("save", "suffix"), [(freeze, "ts"), (trace, "ts"), (export, "pt2")], ids=lambda v: str(v)
-)
+@pytest.mark.parametrize(("save", "suffix"), [(freeze, "ts"), (trace, "ts"), (export, "pt2")])
 def test_weights_that_are_constants_would_stay(save, suffix, network, tmp_path):
     save(network, tmp_path / f"constant.{suffix}")
     model = load_model(str(tmp_path / f"constant.{suffix}"), input_size=SIZE, mean=[0.0], std=[1.0])
