@@ -21,11 +21,15 @@ class LossCurvature:
         `neglected_mass` is zero, else a lower bound.
     neglected_mass
         float64, shape (B,): probability of the classes that were left out, a ratio in [0, 1].
+    eigenvector
+        Unit eigenvector (B, c) of the Gram matrix BᵀB to that eigenvalue, zero at the classes
+        that were left out.
     classes_used
         Backward passes made: the most classes that any image of the batch needed.
     """
 
     eigenvalue: Tensor
+    eigenvector: Tensor
     neglected_mass: Tensor
     classes_used: int
 
@@ -83,9 +87,12 @@ def loss_hessian_eigenvalue(
     mass = mass.to(jacobian.dtype)[:, :, None]
     # The mean is removed before any product is formed, lest nearly equal gradients cancel.
     centered = mass.sqrt() * (jacobian - (mass * jacobian).sum(1, True) / mass.sum(1, True))
-    gram = (centered @ centered.mT).double()
+    values, vectors = torch.linalg.eigh((centered @ centered.mT).double())
     return LossCurvature(
-        eigenvalue=torch.linalg.eigvalsh(gram)[:, -1].clamp(min=0),
+        eigenvalue=values[:, -1].clamp(min=0),
+        eigenvector=torch.zeros_like(logits, requires_grad=False).scatter(
+            1, order, vectors[:, :, -1].to(logits.dtype)
+        ),
         neglected_mass=neglected,
         classes_used=len(rows),
     )
