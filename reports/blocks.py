@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer, Table, TableStyle
 
 from reports.formatting import Markup, code_markup, count, markup
-from reports.style import INK, RULE, SANS, STATUS_COLORS, TEXT_HEIGHT, TEXT_WIDTH, TINT, style
+from reports.style import INK, PAPERS, RULE, SANS, STATUS_COLORS, TEXT_WIDTH, TINT, style
 
 _STATUS = {
     "pass": ("good", "✓ pass"),
@@ -22,6 +22,9 @@ _STATUS = {
     "note": ("open", "! note"),
     "failed": ("bad", "✗ failed"),
 }
+
+_WHOLE_PAGE = 0.85 * min(paper.text_height for paper in PAPERS.values())
+"""A row that does not fit in so much room is taller than a page."""
 
 
 class Heading(Paragraph):  # type: ignore[misc]  # reportlab is untyped
@@ -70,7 +73,7 @@ class _Grid(Table):  # type: ignore[misc]  # reportlab is untyped
         """Parts for this page and the next."""
         self.splitInRow = 0
         parts: list[Flowable] = super().split(width, height)
-        if not parts and height > 0.9 * TEXT_HEIGHT:
+        if not parts and height > _WHOLE_PAGE:
             self.splitInRow = 1
             parts = super().split(width, height)
         return parts

@@ -196,3 +196,80 @@ QUALITY = {
     "ssim_noise_0.2": ("SSIM under noise of .2", "higher"),
 }
 """Metric → its title, and whether higher or lower is better."""
+
+TERMS = (
+    ("Explanation, map", "One value for each pixel: how much it matters to the decision.", "", ""),
+    ("σ", "Strength of the noise that smoothing averages over; 0 is no smoothing.", "0 and up", ""),
+    ("n (draws)", "Noisy copies of an image that one smoothed map is the mean of.", "1 and up", ""),
+    ("ε", "Largest change of any pixel that an attack may make, in 1/255.", "0 to 255", ""),
+    (
+        "Top-k overlap",
+        "Share of the k most important pixels that two maps share.",
+        "0 to 1",
+        "higher",
+    ),
+    ("Top-k IoU", "The shared ones among all pixels that either map marks.", "0 to 1", "higher"),
+    (
+        "Top-k mass",
+        "Share of the second map that lies on the first one's top k.",
+        "0 to 1",
+        "higher",
+    ),
+    ("Chance", "The overlap of two maps that have nothing to do with each other.", "0 to 1", ""),
+    ("Spearman", "Agreement of the order of all pixels; 0 is none.", "−1 to 1", "higher"),
+    ("Center shift", "How far the center of the map's weight moves.", "0 and up, pixels", "lower"),
+    ("SSIM", "Similarity of two maps as pictures.", "−1 to 1", "higher"),
+    ("Cosine distance", "0 is the same direction, 1 unrelated, 2 opposite.", "0 to 2", "lower"),
+    (
+        "ℓ₂, relative ℓ₂",
+        "Length of the difference of two maps, as it is and by the first's length.",
+        "0 and up",
+        "lower",
+    ),
+    (
+        "Self-overlap, floor",
+        "Overlap of two smoothed maps of one image with different noise: what no "
+        "attack has to do with.",
+        "0 to 1",
+        "higher",
+    ),
+    (
+        "Label kept",
+        "Share of noisy copies that are still given the same class.",
+        "0 to 1",
+        "higher",
+    ),
+    ("Map error", "Standard error of a smoothed map by its length.", "0 and up", "lower"),
+    ("Norm ratio", "Length of the smoothed map by that of the unsmoothed.", "0 and up", ""),
+    ("Fidelity error", "Distance of the smoothed from the unsmoothed map.", "0 and up", "lower"),
+    (
+        "Stability error",
+        "Distance of the map from that of a model trained anew.",
+        "0 and up",
+        "lower",
+    ),
+    ("Twin", "The same task learned anew: other data, seed, recipe or network.", "", ""),
+    ("Control", "The same network with random weights, which has learned nothing.", "", ""),
+    (
+        "Screening, confirming half",
+        "The images on which σ was chosen, and those on which the choice was checked.",
+        "",
+        "",
+    ),
+    (
+        "Gate",
+        "A condition that comes before the criteria: without it a map is no evidence.",
+        "",
+        "",
+    ),
+    ("Criterion", "A limit of the purpose's profile, set before anything was measured.", "", ""),
+    ("Pareto front", "The σ that no other one beats in every respect.", "", ""),
+    ("Confidence interval", "Where the mean over images like these is expected to lie.", "", ""),
+    (
+        "Bootstrap",
+        "The same computation on images drawn anew from those audited, many times.",
+        "",
+        "",
+    ),
+)
+"""Term, its meaning in plain words, its range, and whether higher or lower is better."""

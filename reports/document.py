@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from reportlab import rl_config
 from reportlab.graphics import shapes
@@ -23,72 +23,18 @@ from auditor.results import AuditResult
 from reports import text
 from reports.blocks import Bookmark, Heading, contents_list, paragraph, section
 from reports.formatting import visible
-from reports.sections import (
-    appendix,
-    attack,
-    closing,
-    curvature,
-    decision,
-    gallery,
-    methods,
-    quality,
-    scope,
-    smoothing,
-    twins,
-    verdict,
-)
-from reports.style import (
-    MARGIN,
-    PAGE_HEIGHT,
-    PAGE_WIDTH,
-    QUIET,
-    RULE,
-    SANS,
-    TEXT_HEIGHT,
-    TEXT_WIDTH,
-    register_fonts,
-)
-
-Section = tuple[str, Callable[[AuditResult], list[Flowable]]]
-
-SECTIONS: tuple[Section, ...] = (
-    ("Verdict", verdict.build),
-    ("Scope and identity", scope.build),
-    ("Threat model", scope.build_threat_model),
-    ("Criteria declared before the results", scope.build_criteria),
-    ("Methods", methods.build),
-    ("Attack results", attack.build),
-    ("Most-moved images", gallery.build),
-    ("Effect of smoothing", smoothing.build),
-    ("Quality of the maps", quality.build),
-    ("Comparison with twins", twins.build),
-    ("Curvature", curvature.build),
-    ("The choice of σ", decision.build),
-    ("Limitations", closing.build_limitations),
-    ("Evidence towards clauses", closing.build_clauses),
-    ("Parameters", closing.build_parameters),
-    ("Reproduction", closing.build_reproduction),
-    ("Using the recommended σ", closing.build_snippet),
-    ("Sign-off", closing.build_sign_off),
-    ("Appendix: image by image", appendix.build),
-)
-# What people turn to begins a page of its own, if there is anything to show.
-_NEW_PAGE = {
-    "Attack results",
-    "Most-moved images",
-    "The choice of σ",
-    "Limitations",
-    "Appendix: image by image",
-}
+from reports.outline import SECTIONS
+from reports.style import QUIET, RULE, SANS, TEXT_WIDTH, Paper, register_fonts
 
 
-def typeset(result: AuditResult, *, title: str) -> bytes:
+def typeset(result: AuditResult, *, title: str, paper: Paper) -> bytes:
     """Pages as PDF bytes, typeset twice: the first pass finds the numbers the second prints."""
     register_fonts()
     with _house_settings():
-        first = _Document(result, title=title, total=0, pages={})
+        first = _Document(result, title=title, paper=paper, total=0, pages={})
         first.render()
-        return _Document(result, title=title, total=first.page, pages=first.found).render()
+        final = _Document(result, title=title, paper=paper, total=first.page, pages=first.found)
+        return final.render()
 
 
 @contextlib.contextmanager
@@ -107,19 +53,26 @@ def _house_settings() -> Iterator[None]:
 
 
 class _Document(BaseDocTemplate):  # type: ignore[misc]  # reportlab is untyped
-    """A4 pages with a running footer; headings become bookmarks."""
+    """Pages with a running footer; headings become bookmarks."""
 
     def __init__(
-        self, result: AuditResult, *, title: str, total: int, pages: dict[str, int]
+        self,
+        result: AuditResult,
+        *,
+        title: str,
+        paper: Paper,
+        total: int,
+        pages: dict[str, int],
     ) -> None:
         self.result = result
+        self.paper = paper
         self.total = total
         self.pages = pages
         self.found: dict[str, int] = {}
         self.buffer = io.BytesIO()
         super().__init__(
             self.buffer,
-            pagesize=(PAGE_WIDTH, PAGE_HEIGHT),
+            pagesize=(paper.width, paper.height),
             title=title,
             lang="en-US",
             initialFontName=SANS,  # else every page names a Helvetica that is not embedded
@@ -127,10 +80,10 @@ class _Document(BaseDocTemplate):  # type: ignore[misc]  # reportlab is untyped
             pageCompression=1,
         )
         frame = Frame(
-            MARGIN,
-            MARGIN,
+            paper.side,
+            paper.foot,
             TEXT_WIDTH,
-            TEXT_HEIGHT,
+            paper.text_height,
             leftPadding=0,
             rightPadding=0,
             topPadding=0,
@@ -144,38 +97,38 @@ class _Document(BaseDocTemplate):  # type: ignore[misc]  # reportlab is untyped
         return self.buffer.getvalue()
 
     def _story(self) -> list[Flowable]:
-        titles = [f"{number}. {title}" for number, (title, _) in enumerate(SECTIONS, start=1)]
+        titles = [f"{number}. {s.title}" for number, s in enumerate(SECTIONS, start=1)]
+        height = self.paper.text_height
         story: list[Flowable] = []
-        for number, (title, build) in enumerate(SECTIONS):
-            content = build(self.result)
+        for number, part in enumerate(SECTIONS):
+            content = part.build(self.result)
             if number == 0:
                 # page one speaks for itself: a bookmark without a numbered heading
                 story += [Bookmark(titles[0]), paragraph(text.TITLE, "title")]
             elif number == 1:
                 # a long page one runs on: what follows then shares its second page
-                story.append(CondPageBreak(TEXT_HEIGHT / 2))
+                story.append(CondPageBreak(height / 2))
                 story += contents_list([(t, self.pages.get(t, 0)) for t in titles])
                 story.append(section(titles[number]))
             else:
-                own_page = title in _NEW_PAGE and len(content) > 1
-                story += (
-                    [PageBreak()] if own_page else [CondPageBreak(TEXT_HEIGHT / 4), Spacer(1, 12)]
-                )
+                own_page = part.own_page and len(content) > 1
+                story += [PageBreak()] if own_page else [CondPageBreak(height / 4), Spacer(1, 12)]
                 story.append(section(titles[number]))
             story += content
         return story
 
     def _footer(self, canvas: Canvas, document: BaseDocTemplate) -> None:
+        left, right = self.paper.side, self.paper.side + TEXT_WIDTH
+        top = self.paper.foot - 5
         canvas.saveState()
         canvas.setStrokeColor(RULE)
         canvas.setLineWidth(0.4)
-        canvas.line(MARGIN, MARGIN - 5, PAGE_WIDTH - MARGIN, MARGIN - 5)
+        canvas.line(left, top, right, top)
         canvas.setFont(SANS, 7)
         canvas.setFillColor(QUIET)
-        right = f"page {document.page} of {self.total}"
-        canvas.drawRightString(PAGE_WIDTH - MARGIN, MARGIN - 15, right)
-        left = f"{text.TITLE} · model SHA-256 {visible(self.result.model.sha256)[:64]}"
-        canvas.drawString(MARGIN, MARGIN - 15, left)
+        canvas.drawRightString(right, top - 10, f"page {document.page} of {self.total}")
+        model = f"{text.TITLE} · model SHA-256 {visible(self.result.model.sha256)[:64]}"
+        canvas.drawString(left, top - 10, model)
         canvas.restoreState()
 
     def afterFlowable(self, flowable: Flowable) -> None:  # noqa: N802  # reportlab's hook

@@ -14,11 +14,12 @@ from auditor.results import AuditResult
 from reports import sentences, text
 from reports.document import typeset
 from reports.formatting import visible
+from reports.style import PAPERS
 
 ATTACHMENT = "audit.json"
 
 
-def write_pdf(result: AuditResult, path: str | Path) -> None:
+def write_pdf(result: AuditResult, path: str | Path, *, paper: str = "a4") -> None:
     """Write the report of an audit; the file appears whole or not at all.
 
     The same result gives the same bytes: every date in the file is ``result.created``.
@@ -29,6 +30,8 @@ def write_pdf(result: AuditResult, path: str | Path) -> None:
         A finished audit; ``gallery`` may be empty.
     path
         The file to write; its folder must exist. An existing file is replaced.
+    paper
+        ``a4`` or ``letter``.
 
     Raises
     ------
@@ -38,7 +41,7 @@ def write_pdf(result: AuditResult, path: str | Path) -> None:
         ``result.created`` is not an ISO 8601 time, or a number is not finite.
     """
     path = Path(path)
-    data = render(result)
+    data = render(result, paper=paper)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".part")
     part = Path(name)
     try:
@@ -52,14 +55,14 @@ def write_pdf(result: AuditResult, path: str | Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def render(result: AuditResult) -> bytes:
+def render(result: AuditResult, *, paper: str = "a4") -> bytes:
     """The report as the bytes of a PDF file."""
     title = visible(f"{text.TITLE}: {result.model.name}")
     subject = visible(f"{sentences.verdict(result)} (purpose: {result.profile.name})")
     when = _time(result.created)
     producer = f"attribution-auditor {visible(result.auditor_version)}"
     # reportlab derives nothing from the clock here, pikepdf neither: dates are all set below
-    with pikepdf.open(io.BytesIO(typeset(result, title=title))) as pdf:
+    with pikepdf.open(io.BytesIO(typeset(result, title=title, paper=PAPERS[paper]))) as pdf:
         _attach(pdf, result.to_json(), when)
         pdf.Root.Lang = pikepdf.String("en-US")
         pdf.Root.ViewerPreferences = pikepdf.Dictionary(DisplayDocTitle=True)

@@ -9,16 +9,14 @@ from importlib import resources
 
 from reportlab.lib.colors import Color, HexColor
 from reportlab.lib.enums import TA_LEFT
-from reportlab.lib.pagesizes import A4
+from reportlab.lib.pagesizes import A4, LETTER
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 
-PAGE_WIDTH, PAGE_HEIGHT = A4
-MARGIN = 18 * mm
-TEXT_WIDTH = PAGE_WIDTH - 2 * MARGIN
-TEXT_HEIGHT = PAGE_HEIGHT - 2 * MARGIN
+TEXT_WIDTH: float = A4[0] - 36 * mm
+"""Width of the text on every paper, so that tables and charts are the same on all of them."""
 
 SANS = "ReportSans"
 BOLD = "ReportSans-Bold"
@@ -47,6 +45,31 @@ STATUS_COLORS: dict[str, Color] = {
     "bad": HexColor("#a83c00"),
     "open": HexColor("#6b5000"),
     "none": QUIET,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """A size of paper in points, and the margin below and above the text."""
+
+    width: float
+    height: float
+    foot: float
+
+    @property
+    def side(self) -> float:
+        """Margin left and right of the text."""
+        return (self.width - TEXT_WIDTH) / 2
+
+    @property
+    def text_height(self) -> float:
+        """Height of the text."""
+        return self.height - 2 * self.foot
+
+
+PAPERS = {
+    "a4": Paper(width=A4[0], height=A4[1], foot=18 * mm),
+    "letter": Paper(width=LETTER[0], height=LETTER[1], foot=15 * mm),
 }
 
 

@@ -11,8 +11,8 @@ from pypdf import PdfReader
 
 from auditor.results import AuditResult
 from reports import text
-from reports.document import SECTIONS
 from reports.formatting import markup, short
+from reports.outline import SECTIONS
 from reports.pdf import render
 from reports.sentences import for_managers, verdict
 
@@ -168,7 +168,7 @@ def test_hostile_names_are_shown_whole_and_literally(make_result, name):
 
 
 def test_clauses_name_sections_that_exist():
-    titles = {title for title, _ in SECTIONS}
+    titles = {section.title for section in SECTIONS}
     for _, _, evidence in text.CLAUSES:
         assert set(evidence.split("; ")) <= titles
 

@@ -15,7 +15,7 @@ from pypdf import PdfReader
 
 from auditor.results import AuditResult
 from reports import write_pdf
-from reports.document import SECTIONS
+from reports.outline import SECTIONS
 from reports.pdf import render
 
 
@@ -121,7 +121,7 @@ def test_every_font_is_embedded_truetype(reader):
 
 def test_outline_holds_every_section_on_its_page(reader):
     top = [entry for entry in reader.outline if not isinstance(entry, list)]
-    titles = [f"{i}. {title}" for i, (title, _) in enumerate(SECTIONS, start=1)]
+    titles = [f"{i}. {s.title}" for i, s in enumerate(SECTIONS, start=1)]
     assert [entry["/Title"] for entry in top] == titles
     for entry in top[1:]:
         page = reader.pages[reader.get_destination_page_number(entry)]
@@ -139,6 +139,18 @@ def test_metadata_and_page_numbers(result, reader):
     xmp = reader.xmp_metadata
     assert xmp.dc_title["x-default"] == reader.metadata.title
     assert xmp.xmp_create_date.isoformat().startswith("2026-03-01T09:30:00")
+
+
+@pytest.mark.parametrize(
+    ("paper", "size"), [("a4", [0, 0, 595, 842]), ("letter", [0, 0, 612, 792])]
+)
+def test_paper_and_structure(make_result, paper, size):
+    data = render(make_result(images=3), paper=paper)
+    with pikepdf.open(io.BytesIO(data)) as pdf:
+        assert pdf.check_pdf_syntax() == []  # what qpdf --check looks for
+        assert [[round(float(v)) for v in page.mediabox] for page in pdf.pages] == [size] * len(
+            pdf.pages
+        )
 
 
 def test_it_never_claims_compliance(data):

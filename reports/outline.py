@@ -1,0 +1,61 @@
+"""The sections of the report in their order; adding one is a module and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reportlab.platypus import Flowable
+
+from auditor.results import AuditResult
+from reports.sections import (
+    appendix,
+    attack,
+    closing,
+    curvature,
+    decision,
+    gallery,
+    glossary,
+    methods,
+    quality,
+    scope,
+    smoothing,
+    twins,
+    verdict,
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A title and what builds the flowables below it.
+
+    A section with ``own_page`` begins a page, if there is more to show than one paragraph.
+    """
+
+    title: str
+    build: Callable[[AuditResult], list[Flowable]]
+    own_page: bool = False
+
+
+SECTIONS = (
+    Section("Verdict", verdict.build),
+    Section("Scope and identity", scope.build),
+    Section("Threat model", scope.build_threat_model),
+    Section("Criteria declared before the results", scope.build_criteria),
+    Section("Methods", methods.build),
+    Section("Attack results", attack.build, own_page=True),
+    Section("Images and their maps", gallery.build, own_page=True),
+    Section("Effect of smoothing", smoothing.build),
+    Section("Quality of the maps", quality.build),
+    Section("Comparison with twins", twins.build),
+    Section("Curvature", curvature.build),
+    Section("The choice of σ", decision.build, own_page=True),
+    Section("Limitations", closing.build_limitations, own_page=True),
+    Section("Evidence towards clauses", closing.build_clauses),
+    Section("Parameters", closing.build_parameters),
+    Section("Reproduction", closing.build_reproduction),
+    Section("Using the recommended σ", closing.build_snippet),
+    Section("Glossary", glossary.build),
+    Section("Sign-off", closing.build_sign_off),
+    Section("Appendix: image by image", appendix.build, own_page=True),
+)
