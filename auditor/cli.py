@@ -31,6 +31,7 @@ from auditor.options import (
 )
 from auditor.plan import forecast, make_plan
 from auditor.progress import Bar
+from auditor.report_command import in_folder, report, report_options, write_reports
 from auditor.results import AuditResult
 from auditor.settings import EFFORTS
 from auditor.specs import parse_floats, parse_samples, parse_target
@@ -105,6 +106,7 @@ def cli() -> None:
     metavar="FOLDER",
     help="Where results go.",
 )
+@report_options
 @click.option("--resume", is_flag=True, help="Continue the run in the folder.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the cost, and stop.")
 @compute_options
@@ -125,6 +127,8 @@ def audit(
     k: int | None,
     seed: int | None,
     run: Path,
+    formats: tuple[str, ...],
+    paper: str,
     resume: bool,
     dry_run: bool,
     device: str,
@@ -138,7 +142,7 @@ def audit(
 ) -> int:
     """Attack, compare and smooth a model's explanations; write a PDF that recommends sigma.
 
-    The run folder gets report.pdf, audit.json, maps.npz and audit.log.
+    The run folder gets report.pdf, audit.json, maps.npz, SHA256SUMS and audit.log.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -177,39 +181,21 @@ def audit(
     with contextlib.ExitStack() as stack:
         bar = None if quiet else stack.enter_context(Bar(stderr))
         result = execute(plan, folder, command=command_line(), progress=bar)
-    try:
-        reports.write_pdf(result, run / "report.pdf")
-    except OSError as error:
-        raise IncompleteRunError(
-            f"{run / 'report.pdf'}: cannot be written ({error.strerror}). Make room, then use "
-            "--resume."
-        ) from error
     if as_json:
-        click.echo(json.dumps(_answer(result, run), indent=1))
+        quiet = True
     elif not quiet:
         Console(highlight=False).print(reports.summary_table(result))
-        click.echo(f"Report: {run / 'report.pdf'}")
+    targets = in_folder(run, formats)
+    write_reports(result, targets, paper=paper, failure=IncompleteRunError, quiet=quiet)
+    if as_json:
+        click.echo(json.dumps(_answer(result, targets), indent=1))
     return 0 if exit_zero else exit_code(result)
-
-
-@cli.command()
-@click.argument("run", type=Path)
-@click.option("--output", type=Path, metavar="FILE", help="The PDF.  [default: RUN/report.pdf]")
-def report(*, run: Path, output: Path | None) -> int:
-    """Render the PDF of a finished RUN folder again, without measuring."""
-    target = output or run / "report.pdf"
-    result = AuditResult.load(run)
-    try:
-        reports.write_pdf(result, target)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}).") from error
-    click.echo(f"Report: {target}")
-    return 0
 
 
 cli.add_command(attack)
 cli.add_command(check)
 cli.add_command(metrics)
+cli.add_command(report)
 
 
 def exit_code(result: AuditResult) -> int:
@@ -239,7 +225,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _answer(result: AuditResult, run: Path) -> dict[str, Any]:
+def _answer(result: AuditResult, targets: dict[str, Path]) -> dict[str, Any]:
     answer = result.recommendation
     return {
         "verdict": answer.verdict,
@@ -250,7 +236,7 @@ def _answer(result: AuditResult, run: Path) -> dict[str, Any]:
         "interval": answer.interval,
         "criteria": {criterion.name: criterion.status for criterion in answer.criteria},
         "reasons": answer.reasons,
-        "report": str(run / "report.pdf"),
+        "report": str(next(iter(targets.values()))),
     }
 
 

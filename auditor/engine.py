@@ -16,6 +16,7 @@ from auditor.models import Classifier
 from auditor.plan import Plan, environment, make_plan, request
 from auditor.results import AuditResult
 from auditor.run import Progress, Run
+from auditor.seal import SEAL, seal_text
 from auditor.store import RunFolder, write_atomically, write_npz
 from profiles import Profile
 
@@ -155,5 +156,7 @@ def execute(
         write_npz(folder.path / "maps.npz", gallery)
     text = result.to_json()
     write_atomically(folder.path / "audit.json", text.encode("utf-8", "backslashreplace"))
+    seal = seal_text(folder.path, ("audit.json", "maps.npz"))
+    write_atomically(folder.path / SEAL, seal.encode())
     # Read back, so that a report made now and one made from the folder are the same to the byte.
     return dataclasses.replace(AuditResult.from_json(text), gallery=gallery)

@@ -24,6 +24,7 @@ from auditor.identities import (
     Setting,
 )
 from auditor.plain import build
+from auditor.seal import check_seal
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -321,6 +322,7 @@ class AuditResult:
         path = run / "audit.json"
         if not os.path.isfile(path):
             raise InputError(f"{run}: no audit.json here. Finish the audit with --resume first.")
+        check_seal(run, path.name)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -329,6 +331,7 @@ class AuditResult:
         maps = run / "maps.npz"
         if not maps.is_file():
             return result
+        check_seal(run, maps.name)
         try:
             with maps.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
                 gallery = {name: arrays[name] for name in arrays.files}

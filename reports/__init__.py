@@ -1,8 +1,19 @@
 """Reports of an audit; they know nothing but :mod:`auditor.results`."""
 
 from reports.forecast import check_table, cost_table
+from reports.formats import FILES, write_report
 from reports.pdf import write_pdf
 from reports.snippet import captum_snippet
+from reports.style import PAPERS
 from reports.summary import summary_table
 
-__all__ = ["captum_snippet", "check_table", "cost_table", "summary_table", "write_pdf"]
+__all__ = [
+    "FILES",
+    "PAPERS",
+    "captum_snippet",
+    "check_table",
+    "cost_table",
+    "summary_table",
+    "write_pdf",
+    "write_report",
+]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pikepdf
 from auditor.results import AuditResult
 from reports import sentences, text
 from reports.document import typeset
+from reports.files import write_whole
 from reports.formatting import visible
 from reports.style import PAPERS
 
@@ -40,19 +39,7 @@ def write_pdf(result: AuditResult, path: str | Path, *, paper: str = "a4") -> No
     ValueError
         ``result.created`` is not an ISO 8601 time, or a number is not finite.
     """
-    path = Path(path)
-    data = render(result, paper=paper)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".part")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(Path(path), render(result, paper=paper))
 
 
 def render(result: AuditResult, *, paper: str = "a4") -> bytes:

@@ -59,7 +59,7 @@ def finished(audited, monkeypatch):
             return result
 
         monkeypatch.setattr(cli, "execute", execute)
-        monkeypatch.setattr(cli.reports, "write_pdf", lambda *_: None)
+        monkeypatch.setattr(cli.reports, "write_report", lambda *_, **__: None)
         return result
 
     return make
@@ -78,6 +78,7 @@ def test_an_audit_from_the_command_line(run, here):
     code, out, err = run(words(twin=twin))
     assert code == 1  # twelve images reach no verdict
     assert {path.name for path in (here / "run").iterdir()} == {
+        "SHA256SUMS",
         "audit.json",
         "audit.log",
         "maps.npz",
@@ -232,10 +233,10 @@ def test_a_run_that_is_not_completed(run, monkeypatch, error, last, exit_zero):
 def test_a_report_that_cannot_be_written(run, here, finished, monkeypatch):
     finished()
 
-    def fail(result, path):
+    def fail(result, path, **_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli.reports, "write_pdf", fail)
+    monkeypatch.setattr(cli.reports, "write_report", fail)
     code, out, err = run(words(quiet=True))
     assert (code, out) == (3, "")
     assert err.startswith("Error: run/report.pdf: cannot be written (No space left on device).")
@@ -461,3 +462,17 @@ def test_a_run_killed_twice_resumes_to_the_same_audit(run, here):
     record = json.loads((here / "run" / "audit.json").read_text())
     assert record["created"] == started
     assert record["command"] == json.loads((whole / "audit.json").read_text())["command"]
+
+
+def test_several_formats_and_a_run_without_maps(run, here, audited):
+    folder = here / "bare"
+    folder.mkdir()
+    (folder / "audit.json").write_text(audited.to_json(), encoding="utf-8")
+    line = ["report", "bare", "--format", "junit", "--format", "markdown"]
+    code, out, err = run(line)
+    assert (code, out) == (0, "Report: bare/report.xml\nReport: bare/report.md\n")
+    assert err == "bare/maps.npz is not there: the report has no pictures.\n"
+    assert sorted(p.name for p in folder.iterdir()) == ["audit.json", "report.md", "report.xml"]
+    code, _, err = run([*line, "--output", "one"])
+    assert code == 2
+    assert "give one --format" in err
