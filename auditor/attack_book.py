@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from auditor.attack_result import GOALS, METRICS, STAGES, AttackRow, Column, NaturalRow
+from auditor.attack_result import (
+    GOALS,
+    METRICS,
+    STAGES,
+    AttackRow,
+    Column,
+    NaturalRow,
+    TransferRow,
+)
 from auditor.probes.natural import CHANGES
 
 _NATURAL = "natural "
 _LOST = "lost"
+_STILL = "still "
+_TRANSFER = "transfer "
 
 
 class Book:
@@ -46,6 +56,14 @@ class Book:
         """Metrics of some images after an everyday change, which has no ε."""
         self.stage(_NATURAL + name, 0, rows, values, lost)
 
+    def transfer(
+        self, name: str, index: int | None, rows: list[int], values: Mapping[str, Tensor]
+    ) -> None:
+        """Metrics of another explanation's maps at the ε of this index, or of the clean images."""
+        none = torch.zeros(len(rows), dtype=torch.bool)
+        stage = (_STILL if index is None else _TRANSFER) + name
+        self.stage(stage, index or 0, rows, values, none)
+
     def winner(self, index: int, row: int, search: int | None) -> None:
         """Which search found the perturbation of an image."""
         self._winner[index][row] = search
@@ -75,6 +93,17 @@ class Book:
             for name in CHANGES
             if (_NATURAL + name, _LOST) in self._columns
         )
+
+    def transfers(self, names: Iterable[str]) -> tuple[TransferRow, ...]:
+        """What was found of other explanations; the clean images first, then by ε."""
+        found = []
+        for name in names:
+            still = self._values(_STILL + name, 0)
+            found.append(TransferRow(explanation=name, epsilon=None, values=still))
+            for index, epsilon in enumerate(self.epsilons):
+                values = self._values(_TRANSFER + name, index)
+                found.append(TransferRow(explanation=name, epsilon=epsilon, values=values))
+        return tuple(found)
 
     def _column(self, stage: str, metric: str) -> npt.NDArray[np.float64]:
         empty = np.full((len(self.epsilons), self.images), np.nan)

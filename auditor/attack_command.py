@@ -14,7 +14,7 @@ from rich.console import Console
 from auditor.attack_files import check_folder, read_target, write_attack
 from auditor.attack_plan import ATTACKS, NORMS, RULES
 from auditor.attack_result import STAGES, AttackResult
-from auditor.attack_table import WIDTH, attack_table, facts
+from auditor.attack_table import WIDTH, attack_table, facts, transfer_table
 from auditor.attacking import attack as run_attack
 from auditor.errors import IncompleteRunError, InputError
 from auditor.options import (
@@ -85,6 +85,13 @@ Exit codes:
 @target_option
 @explain_option
 @click.option(
+    "--transfer-to",
+    multiple=True,
+    metavar="METHOD",
+    help="Also compare this explanation's maps under the perturbations found; NAME or FILE.py:FN. "
+    "May be repeated.",
+)
+@click.option(
     "--toward",
     type=Path,
     metavar="FILE",
@@ -127,7 +134,7 @@ def attack(
     as PNG: what a file holds is what counts.
     """
     names = ("attack", "norm", "sigma", "samples", "steps", "budget", "rule", "oracle", "k")
-    asked = {name: given.pop(name) for name in names}
+    asked = {name: given.pop(name) for name in (*names, "transfer_to")}
     if threads is not None:
         torch.set_num_threads(threads)
     device = choose_device(device)
@@ -165,6 +172,8 @@ def attack(
     elif not quiet:
         console = Console(highlight=False, width=WIDTH, markup=False)
         console.print(attack_table(result))
+        if result.transfer:
+            console.print(transfer_table(result))
         for line in facts(result):
             console.print(line)
         console.print(f"Files: {files} in {out}")
@@ -196,5 +205,10 @@ def _answer(result: AttackResult, out: Path) -> dict[str, Any]:
             row.change: {"changed": row.changed} | {m: row.mean(m) for m in row.values}
             for row in result.natural
         },
+        "transfer": [
+            {"explanation": row.explanation, "epsilon": row.epsilon}
+            | {metric: row.mean(metric) for metric in row.values}
+            for row in result.transfer
+        ],
         "folder": str(out),
     }

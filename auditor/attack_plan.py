@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -82,6 +82,7 @@ class Request:
     budget: int
     toward: Tensor | None
     method: Method = SIMPLE_GRAD
+    transfer_to: Mapping[str, Method] = field(default_factory=dict)
 
     @property
     def fees(self) -> Fees:
@@ -148,6 +149,7 @@ def make_request(
     toward: Tensor | None,
     seed: int,
     method: Method = SIMPLE_GRAD,
+    transfer_to: Mapping[str, Method] | None = None,
 ) -> Request:
     """Check what was asked and fill in what was not.
 
@@ -208,6 +210,7 @@ def make_request(
         budget=method.price * usual if budget is None else budget,
         toward=check_toward(toward, attack, (height, width)),
         method=method,
+        transfer_to=transfer_to or {},
     )
     _check_budget(asked)
     return asked

@@ -108,6 +108,29 @@ class NaturalRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TransferRow:
+    """Another explanation's maps under the 8-bit images that the attack found.
+
+    Attributes
+    ----------
+    explanation
+        Whose maps, as asked.
+    epsilon
+        In 1/255; ``None`` compares two maps of the clean image, under independent noise.
+    values
+        Metric → column, as in `AttackRow`.
+    """
+
+    explanation: str
+    epsilon: float | None
+    values: Mapping[str, Column]
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over the images that have a value; ``None`` when none has."""
+        return _mean(self.values.get(metric, ()))
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttackResult:
     """A finished attack.
 
@@ -134,6 +157,8 @@ class AttackResult:
         prediction is not the explained class, else there is no map to be drawn to.
     rows, natural
         The attack by ε, and beside it what everyday changes of the same images do.
+    transfer
+        What the same images do to the maps of other explanations.
     costs
         Model evaluations: ``attack``, ``oracle`` (choosing it), ``scoring`` and ``natural``.
     seconds, model_share
@@ -183,6 +208,7 @@ class AttackResult:
     seconds: float
     model_share: float
     environment: Mapping[str, str]
+    transfer: tuple[TransferRow, ...] = ()
     arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False, repr=False)
 
     @property

@@ -24,6 +24,7 @@ from auditor.oracle_choice import ORACLES, choose_oracle
 from auditor.probes.attack_drift import random_signs_kept
 from auditor.probes.natural import CHANGES, natural_maps
 from auditor.probes.subject import Subject, clean_maps
+from auditor.probes.transfer import method_matrix
 from auditor.run import Progress
 from auditor.target import Target, explained_classes
 from auditor.timed import Clock, TimedEvaluator
@@ -221,6 +222,7 @@ class AttackRun:
                     self.arrays["map_after"][index, rows] = moved.numpy()
                     self.arrays["kept"][index, rows] = (kept & ~gone).numpy()
                 self.book.stage(stage, index, rows, values, gone | ~kept)
+        self._transfer(subject, rows, levels, lost)
         changes = natural_maps(
             self._evaluator("natural"), subject, sigma=asked.sigma, samples=asked.samples
         )
@@ -261,6 +263,19 @@ class AttackRun:
             tried.append(delta.masked_fill(_missing(found).reshape(-1, 1, 1, 1), torch.nan))
         best, _ = inherit(problem, choose(problem, objective, tuple(tried)))
         return to_levels(problem.x + best.delta), ~best.feasible
+
+    def _transfer(self, subject: Subject, rows: list[int], levels: Tensor, lost: Tensor) -> None:
+        """Other explanations of the images as their files hold them."""
+        moved = from_levels(levels).masked_fill(lost.reshape(-1, 1, 1, 1), torch.nan)
+        deltas = {"": torch.zeros_like(subject.x)} | {
+            f"{index}": x - subject.x for index, x in enumerate(torch.split(moved, len(rows)))
+        }
+        found = method_matrix(
+            self._evaluator("scoring"), subject, methods=self.asked.transfer_to, deltas=deltas
+        )
+        for (index, name), values in found.items():
+            values["cosine"] = 1 - values["cosine_distance"]
+            self.book.transfer(name, int(index) if index else None, rows, values)
 
     def _explained(self, subject: Subject, x: Tensor) -> tuple[Tensor, Tensor]:
         """Maps of images under noise that no attack saw, and whether (B,) the label is kept."""

@@ -66,6 +66,26 @@ def attack_table(result: AttackResult) -> Table:
     return table
 
 
+def transfer_table(result: AttackResult) -> Table:
+    """Means over the images that kept their label, for every other explanation they move."""
+    table = Table(
+        title=Text(f"Found for {visible(result.explanation)}, other maps of the same 8-bit images"),
+        title_style="bold",
+        width=WIDTH,
+    )
+    table.add_column("explanation", ratio=1, overflow="fold")
+    table.add_column("ε", justify="right", no_wrap=True)
+    for metric in METRICS:
+        table.add_column(TITLES[metric].format(k=result.k), justify="right", no_wrap=True)
+    for row in result.transfer:
+        first = row.epsilon is None
+        if first:
+            table.add_section()
+        name, size = (visible(row.explanation), "no attack") if first else ("", f"{row.epsilon:g}")
+        table.add_row(Text(name), size, *(_number(row.mean(metric)) for metric in METRICS))
+    return table
+
+
 def facts(result: AttackResult) -> list[str]:
     """What belongs beside the table, a sentence or two each."""
     _, height, width = result.model.input_shape

@@ -12,6 +12,7 @@ from torch import Tensor
 from auditor.attack_plan import TARGETED, make_request
 from auditor.attack_result import AttackResult
 from auditor.attack_run import AttackRun
+from auditor.attributions import Method
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
 from auditor.explanation import examine, load_explanation
@@ -43,6 +44,7 @@ def attack(
     oracle: str = "auto",
     target: Target = "predicted",
     explain: object = None,
+    transfer_to: Sequence[object] = (),
     toward: Tensor | None = None,
     toward_name: str | None = None,
     k: int | None = None,
@@ -83,6 +85,9 @@ def attack(
         model with independent labels an index asks one label alone: it is there (1) or not (0).
     explain
         The explanation, if it is not the plain gradient, as in :func:`auditor.audit`.
+    transfer_to
+        Other explanations, given like ``explain``, whose maps are compared as well under the
+        perturbations that were found: a row of the transfer matrix (S3, Experiment III).
     toward
         Map or mask (H, W), not negative, for ``manipulation`` and ``region``; without one,
         manipulation draws each map to that of the next image.
@@ -113,7 +118,7 @@ def attack(
         seed=seed,
     )
     request()  # complain now, before anything is computed
-    method = load_explanation(explain)
+    method, others = load_explanation(explain), _named(transfer_to)
     if batch is not None and batch < 1:
         raise InputError(f"batch {batch} is too small: give at least 1.")
     if attack == "manipulation" and toward is None and len(images.names) < 2:
@@ -129,7 +134,15 @@ def attack(
         Evaluator(model=classifier, batch=batch, device=device),
         images.batch(range(len(images.names))[:4]),
     )
-    asked = request(method=method)
+    others = {
+        name: examine(
+            other,
+            Evaluator(model=classifier, batch=batch, device=device),
+            images.batch(range(len(images.names))[:4]),
+        )[0]
+        for name, other in others.items()
+    }
+    asked = request(method=method, transfer_to=others)
     run = AttackRun(asked, classifier, images.pixels, batch=batch, device=device, watch=progress)
     begin = time.perf_counter()
     run.run(images.labels, question)
@@ -174,6 +187,7 @@ def attack(
         no_target=int((run.correct & ~run.another_class).sum()) - len(run.rows),
         rows=run.book.rows(),
         natural=run.book.natural(),
+        transfer=run.book.transfers(others) if run.rows else (),
         costs=tuple(
             Cost(probe=p, gradients=spent.gradients.get(p, 0), forwards=spent.forwards.get(p, 0))
             for p in sorted({*spent.gradients, *spent.forwards})
@@ -183,3 +197,15 @@ def attack(
         environment=environment(device=device, batch=batch),
         arrays=run.arrays,
     )
+
+
+def _named(explanations: Sequence[object]) -> dict[str, Method]:
+    """Explanations by what they were asked as."""
+    found: dict[str, Method] = {}
+    for spec in explanations:
+        method = load_explanation(spec)
+        name = spec if isinstance(spec, str) else method.name
+        if name in found:
+            raise InputError(f"transfer_to: {name} is given twice. Give it once.")
+        found[name] = method
+    return found

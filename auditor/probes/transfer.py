@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from attacks import overlap, top_set
-from auditor.attributions import FRESH
+from auditor.attributions import FRESH, Method
 from auditor.evaluation import Evaluator
+from auditor.metrics.drift import Reference
 from auditor.metrics.views import is_zero
 from auditor.probes.subject import Subject, clean_maps
 from auditor.records import Records, book
@@ -61,3 +63,43 @@ def transfer_matrix(
                 partner=f"σ = {found_at:g}",
             )
     return records
+
+
+def method_matrix(
+    evaluator: Evaluator,
+    subject: Subject,
+    *,
+    methods: Mapping[str, Method],
+    deltas: Mapping[str, Tensor],
+) -> dict[tuple[str, str], dict[str, Tensor]]:
+    """Drift of one method's maps under the perturbation found for another's.
+
+    Source: S3, Experiment III and Table 6. ``deltas`` holds perturbations (B, C, H, W) by what they
+    were found for, ``nan`` where there is none, and ``methods`` those that are explained, each with
+    its own smoothing. A delta of zero shows how far a random method moves by itself.
+
+    Returns
+    -------
+    dict
+        (found for, method) → metric of :class:`~auditor.metrics.drift.Reference` → values (B,),
+        ``nan`` where there is no perturbation or it does not keep the label. A map that was turned
+        to zeros keeps none of its top pixels.
+    """
+    found = {}
+    rows = torch.arange(len(subject.x))
+    for name, method in methods.items():
+        explained = dataclasses.replace(subject, method=method)
+        shown = clean_maps(evaluator, explained, sigma=0, samples=1).shown
+        reference = Reference(shown, subject.k)
+        explain = explained.explainer(evaluator, sigma=0, samples=1, stream=FRESH)
+        for found_for, delta in deltas.items():
+            x = subject.x + delta.nan_to_num()
+            moved, _ = explain(x, rows=rows, draw=0)
+            kept = evaluator.logits(x).argmax(dim=1) == subject.target
+            lost = delta.flatten(1).isnan().any(dim=1) | ~kept
+            drift = reference.drift(moved)
+            gone = is_zero(moved) & ~is_zero(shown)
+            for metric in ("topk_intersection", "topk_iou", "topk_mass"):
+                drift[metric] = drift[metric].masked_fill(gone, 0.0)
+            found[found_for, name] = {m: v.masked_fill(lost, torch.nan) for m, v in drift.items()}
+    return found

@@ -6,11 +6,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import auditor
 from attacks import overlap
 from auditor.attack_result import GOALS, METRICS, STAGES, AttackResult
-from auditor.attributions import FRESH, SHOWN
+from auditor.attack_table import transfer_table
+from auditor.attributions import FRESH, SHOWN, SimpleGrad
 from auditor.eight_bits import from_levels
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
@@ -276,6 +278,7 @@ def test_nothing_to_attack(classifier, images):
         ({"batch": 0}, "batch 0 is too small"),
         ({"attack": "manipulation"}, "needs a second image"),
         ({"attack": "magic"}, "is unknown"),
+        ({"transfer_to": (SimpleGrad(), SimpleGrad())}, "simple_grad is given twice"),
     ],
 )
 def test_bad_input(classifier, held_out, changes, says):
@@ -288,3 +291,35 @@ def test_images_of_another_size(classifier):
     other = auditor.from_arrays(torch.rand(2, 1, 9, 9))
     with pytest.raises(InputError, match="Images are 1×9×9, model takes 1×12×12"):
         auditor.attack(classifier, other)
+
+
+def squared(model, x, target):
+    """Another explanation: of the same image it ranks the pixels otherwise."""
+    leaf = x.clone().requires_grad_()
+    score = model(leaf).gather(1, target[:, None]).sum()
+    return torch.autograd.grad(score, leaf)[0] * x
+
+
+def test_what_was_found_is_tried_on_other_explanations(classifier, images):
+    """Of the attacked explanation it repeats what is known; another moves less."""
+    others = (auditor.Custom(function=squared, name="times input"), SimpleGrad())
+    result = auditor.attack(classifier, images, epsilons=(2.0, 8.0), transfer_to=others, **FAST)
+    other, same = result.transfer[:3], result.transfer[3:]
+    assert [row.explanation for row in result.transfer] == ["times input"] * 3 + ["simple_grad"] * 3
+    assert [row.epsilon for row in other] == [None, 2.0, 8.0]
+    for row in (other[0], same[0]):
+        assert row.mean("topk_intersection") == row.mean("spearman") == 1
+    for moved, row in zip(same[1:], result.rows, strict=True):
+        for metric in METRICS:
+            assert moved.mean(metric) == pytest.approx(row.mean("eight_bits", metric), abs=1e-6)
+    adaptive = result.rows[1].mean("eight_bits", "topk_intersection")
+    assert adaptive < other[2].mean("topk_intersection") < 1
+    assert AttackResult.from_json(result.to_json()) == result
+    assert max(map(len, printed(result))) <= 80
+
+
+def printed(result):
+    console = Console(width=80, highlight=False)
+    with console.capture() as capture:
+        console.print(transfer_table(result))
+    return capture.get().splitlines()

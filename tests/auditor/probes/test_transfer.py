@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from attacks import overlap, top_set
-from auditor.attributions import FRESH, SHOWN
+from auditor.attributions import FRESH, SHOWN, MedianFiltered, SimpleGrad
 from auditor.evaluation import Evaluator
 from auditor.probes.subject import Subject
-from auditor.probes.transfer import corners, transfer_matrix
+from auditor.probes.transfer import corners, method_matrix, transfer_matrix
 from auditor.records import Key
 
 SHAPE = (1, 12, 12)
@@ -61,3 +61,29 @@ def test_each_cell_is_the_overlap_at_one_sigma_under_what_was_found_at_another()
             if found_at == 0.1:
                 expected[1] = torch.nan
             torch.testing.assert_close(torch.from_numpy(records[key]), expected, equal_nan=True)
+
+
+def test_each_cell_is_one_method_under_what_was_found_for_another(held_out, classifier):
+    x = held_out[0][:3]
+    target = classifier(x).argmax(dim=1)
+    subject = Subject(x=x, target=target, images=(4, 5, 6), k=8, seed=3)
+    run = Evaluator(model=classifier, batch=32)
+    generator = torch.Generator().manual_seed(2)
+    small = (torch.rand(x.shape, generator=generator) - 0.5) / 100
+    deltas = {"plain": small, "far": 1 - 2 * x, "none": 0 * x}
+    deltas["plain"][1] = torch.nan
+    methods = {"plain": SimpleGrad(), "twice": MedianFiltered(method=SimpleGrad())}
+    found = method_matrix(run, subject, methods=methods, deltas=deltas)
+    assert set(found) == {(a, b) for a in deltas for b in methods}
+    for (found_for, shown), values in found.items():
+        method, delta = methods[shown], deltas[found_for]
+        before, _ = method(run, x, target, images=(4, 5, 6), draw=0)
+        moved = x + delta.nan_to_num()
+        after, logits = method(run, moved, target, images=(4, 5, 6), draw=0)
+        expected = overlap(after, top_set(before, 8))
+        expected[logits.argmax(dim=1) != target] = torch.nan
+        if found_for == "plain":
+            expected[1] = torch.nan
+        torch.testing.assert_close(values["topk_intersection"], expected, equal_nan=True)
+    assert found["far", "plain"]["topk_intersection"].isnan().any()  # the label is lost
+    assert (found["none", "twice"]["topk_intersection"] == 1).all()
