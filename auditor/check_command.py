@@ -16,6 +16,7 @@ from auditor.options import (
     choose_device,
     compute_options,
     explain_option,
+    explanation,
     input_options,
     load_input,
 )
@@ -53,6 +54,7 @@ from profiles import available
 def check(
     *,
     twins: tuple[str, ...],
+    method: str | None,
     explain: str | None,
     profile: str,
     effort: str,
@@ -82,7 +84,7 @@ def check(
         device=device,
         batch=batch,
         seed=seed,
-        explain=explain,
+        explain=explanation(method=method, explain=explain),
     )
     members = {
         model.name: checks

@@ -19,12 +19,14 @@ from auditor.check_command import check
 from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
 from auditor.loading import load_twin
+from auditor.methods_command import methods
 from auditor.metrics_command import metrics
 from auditor.options import (
     choose_device,
     command_line,
     compute_options,
     explain_option,
+    explanation,
     input_options,
     load_input,
     target_option,
@@ -117,6 +119,7 @@ def audit(
     *,
     twins: tuple[str, ...],
     target: str,
+    method: str | None,
     explain: str | None,
     profile: str,
     effort: str,
@@ -166,7 +169,7 @@ def audit(
         k=k,
         seed=seed,
         target=parse_target(target),
-        explain=explain,
+        explain=explanation(method=method, explain=explain),
     )
     stderr = Console(stderr=True, quiet=quiet, highlight=False)
     for name, reason in plan.images.unreadable:
@@ -194,6 +197,7 @@ def audit(
 
 cli.add_command(attack)
 cli.add_command(check)
+cli.add_command(methods)
 cli.add_command(metrics)
 cli.add_command(report)
 

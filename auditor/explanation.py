@@ -15,6 +15,7 @@ from auditor.attributions.custom import Custom
 from auditor.attributions.foreign import from_object
 from auditor.attributions.gradient import Method
 from auditor.attributions.noise import FRESH, Noise
+from auditor.attributions.registry import METHODS, find_method
 from auditor.counting import Count, counting
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator, Meter
@@ -39,7 +40,8 @@ def load_explanation(spec: object) -> Method:
     Parameters
     ----------
     spec
-        ``path/file.py:fn`` or ``package.module:fn``, a function ``fn(model, x, target) -> map``
+        ``path/file.py:fn`` or ``package.module:fn``, a method of ours by its name such as
+        ``integrated_gradients,points=50``, a function ``fn(model, x, target) -> map``
         (see :class:`auditor.attributions.custom.Custom`), a captum ``Attribution``, a
         pytorch-grad-cam object, or ``None`` for the plain gradient.
 
@@ -51,10 +53,9 @@ def load_explanation(spec: object) -> Method:
     if spec is None:
         return SimpleGrad()
     if isinstance(spec, str):
-        return _from_code(spec)
-    if isinstance(spec, SimpleGrad | Custom):
-        return spec
-    return from_object(spec)
+        known = spec.partition(",")[0].strip() in METHODS
+        return find_method(spec) if known else _from_code(spec)
+    return spec if isinstance(spec, Method) else from_object(spec)
 
 
 def examine(method: Method, evaluator: Evaluator, x: Tensor) -> tuple[Method, tuple[Check, ...]]:
@@ -73,11 +74,14 @@ def examine(method: Method, evaluator: Evaluator, x: Tensor) -> tuple[Method, tu
     ------
     InputError
         If it fails, returns something else than finite maps that are not all zero, or explains an
-        image otherwise in a batch than alone.
+        image otherwise in a batch than alone; :class:`NotApplicableError` if the model cannot
+        support it.
     """
-    if not isinstance(method, Custom):
-        return method, ()
     evaluator = dataclasses.replace(evaluator, meter=Meter(), probe="explanation")
+    if not isinstance(method, Custom):
+        if not isinstance(method, SimpleGrad):
+            try_on(method, evaluator, x[:1])
+        return method, ()
     images, target = range(len(x)), evaluator.logits(x).argmax(dim=1)
     method = dataclasses.replace(method, random=False, price=1)
     count = _asked(method, evaluator, x, target)
@@ -106,18 +110,20 @@ def examine(method: Method, evaluator: Evaluator, x: Tensor) -> tuple[Method, tu
 
 
 def try_on(method: Method, evaluator: Evaluator, x: Tensor) -> None:
-    """See whether a user's explanation explains another model too, such as a twin.
+    """See whether an explanation explains another model too, such as a twin.
 
     Raises
     ------
     InputError
-        If it fails there, or its maps are not finite.
+        If it fails there, or its maps are not finite; :class:`NotApplicableError` if the model
+        cannot support it.
     """
-    if isinstance(method, Custom):
+    if not isinstance(method, SimpleGrad):
         evaluator = dataclasses.replace(evaluator, meter=Meter())
         target = evaluator.logits(x).argmax(dim=1)
         maps, _ = method(evaluator, x, target, images=range(len(x)), draw=0)
-        _check_maps(method, maps)
+        if isinstance(method, Custom):
+            _check_maps(method, maps)
 
 
 def _from_code(spec: str) -> Custom:

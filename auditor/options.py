@@ -11,6 +11,7 @@ from typing import Any
 import click
 import torch
 
+from auditor.attributions.registry import find_method
 from auditor.errors import InputError
 from auditor.images import ImageSet, load_images
 from auditor.loading import load_model
@@ -62,15 +63,35 @@ def input_options(command: Command) -> Command:
 
 
 def explain_option(command: Command) -> Command:
-    """Take ``--explain``, the user's own explanation."""
+    """Take ``--method`` and ``--explain``, for :func:`explanation`."""
     return _all(
         command,
         click.option(
+            "--method",
+            metavar="NAME[,key=value...]",
+            help="How maps are made; auditor methods lists all.  [default: simple_grad]",
+        ),
+        click.option(
             "--explain",
             metavar="FILE.py:FN",
-            help="Your own explanation, fn(model, x, target) -> map.  [default: the gradient]",
+            help="Instead, your own explanation, fn(model, x, target) -> map.",
         ),
     )
+
+
+def explanation(*, method: str | None, explain: str | None) -> object:
+    """What ``--method`` or ``--explain`` names, for ``explain`` of the Python interface.
+
+    Raises
+    ------
+    InputError
+        If both are given, or there is no such method.
+    """
+    if method is None:
+        return explain
+    if explain is not None:
+        raise InputError("--method and --explain both say how maps are made. Leave one out.")
+    return find_method(method)
 
 
 def target_option(command: Command) -> Command:

@@ -1,19 +1,23 @@
-"""The plain gradient, and smoothing as an operator over any attribution method."""
+"""The plain gradient, its product with the image, and smoothing of any attribution method."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from auditor.attributions.noise import Noise
+from auditor.attributions.noise import Noise, Spread, mix, spread
 from auditor.evaluation import Evaluator
 
+_OWN = 11
+"""Keeps the noise of a smoothed method apart from that of what smooths it once more."""
 
+
+@runtime_checkable
 class Method(Protocol):
     """An attribution method: raw maps of images for given classes."""
 
@@ -65,20 +69,25 @@ class Method(Protocol):
         """Gradients (B, C, H, W) of ⟨a(x), v⟩ by ``x``, a(x) the raw map, for the same noise."""
 
 
+class Settled:
+    """What all methods without random numbers have in common."""
+
+    random: ClassVar[bool] = False
+
+    def seeded(self, noise: Noise) -> Self:
+        """Itself: no noise is involved."""
+        return self
+
+
 @dataclass(frozen=True, kw_only=True)
-class SimpleGrad:
+class SimpleGrad(Settled):
     """Gradient of the class logit in pixel space, ∇ₓ f_c(x). Source: S0 (4)."""
 
     name: ClassVar[str] = "simple_grad"
     identity: ClassVar[str] = ""
     price: ClassVar[int] = 1
-    random: ClassVar[bool] = False
     is_gradient: ClassVar[bool] = True
     differentiable: ClassVar[bool] = True
-
-    def seeded(self, noise: Noise) -> SimpleGrad:
-        """Itself: no noise is involved."""
-        return self
 
     def __call__(
         self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int
@@ -101,20 +110,56 @@ class SimpleGrad:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GradXInput(Settled):
+    """Pixel value times gradient, x ⊙ ∇ₓ f_c(x). Source: S3 C.1; Shrikumar 2016."""
+
+    name: ClassVar[str] = "grad_x_input"
+    identity: ClassVar[str] = ""
+    price: ClassVar[int] = 1
+    is_gradient: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
+
+    def __call__(
+        self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int
+    ) -> tuple[Tensor, Tensor]:
+        """Maps (B, C, H, W) and logits (B, classes); no noise is involved."""
+        gradients, logits = evaluator.gradients(x, target)
+        return x * gradients, logits
+
+    def pullback(
+        self,
+        evaluator: Evaluator,
+        x: Tensor,
+        target: Tensor,
+        v: Tensor,
+        *,
+        images: Sequence[int],
+        draw: int,
+    ) -> Tensor:
+        """Gradients (B, C, H, W) of ⟨a(x), v⟩ by ``x``: ∇f ⊙ v + H (x ⊙ v)."""
+        gradients, _ = evaluator.gradients(x, target)
+        return gradients * v + evaluator.pullbacks(x, target, x * v)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Smoothed:
-    """Mean of another method's maps under Gaussian input noise, E_z a(x + z). Source: S0 (5).
+    """Mean of another method's maps under input noise, E_z a(x + z). Source: S0 (5); S3.
 
     Attributes
     ----------
     method
         Any attribution method.
     sigma
-        Standard deviation of the noise in pixel space (the range of a pixel is 1); not negative.
+        Size of the noise in pixel space (the range of a pixel is 1), not negative: the standard
+        deviation of Gaussian noise, the radius of uniform noise.
     samples
         Draws per map.
     noise
         Where the draws come from. Call number ``draw`` uses draws ``draw·samples`` … of it, and
         where its sampler stratifies, it stratifies over the ``samples`` draws of one map.
+    shape
+        ``gaussian``; ``box`` or ``ball`` for uniform noise, see :func:`auditor.attributions.noise.
+        spread`.
 
     Notes
     -----
@@ -125,17 +170,22 @@ class Smoothed:
     sigma: float
     samples: int
     noise: Noise
+    shape: Spread = "gaussian"
 
     @property
     def name(self) -> str:
-        """``smooth_grad`` over the plain gradient, else ``smoothed`` with the method's name."""
-        inner = self.method.name
-        return "smooth_grad" if inner == "simple_grad" else f"smoothed {inner}"
+        """Over the plain gradient, the field's; else ``smoothed`` with the method's name."""
+        if self.method.name == "guided_backprop":
+            return "smooth_guided_backprop"
+        if self.method.name != "simple_grad":
+            return f"smoothed {self.method.name}"
+        return "smooth_grad" if self.shape == "gaussian" else "uniform_grad"
 
     @property
     def identity(self) -> str:
-        """That of the inner method."""
-        return self.method.identity
+        """The noise, and what the inner method has to tell."""
+        own = f"{self.shape} {self.sigma:g} samples={self.samples}"
+        return " ".join(filter(None, (own, self.method.identity)))
 
     @property
     def price(self) -> int:
@@ -158,8 +208,13 @@ class Smoothed:
         return self.method.differentiable
 
     def seeded(self, noise: Noise) -> Smoothed:
-        """The same with noise, inside and outside, from elsewhere."""
-        return dataclasses.replace(self, method=self.method.seeded(noise), noise=noise)
+        """The same with noise, inside and outside, from elsewhere.
+
+        It is derived from ``noise``, so that whoever smooths with that what is smoothed already
+        does not use the same draws twice.
+        """
+        own = dataclasses.replace(noise, seed=mix(noise.seed, _OWN))
+        return dataclasses.replace(self, method=self.method.seeded(own), noise=own)
 
     def __call__(
         self, evaluator: Evaluator, x: Tensor, target: Tensor, *, images: Sequence[int], draw: int
@@ -187,7 +242,8 @@ class Smoothed:
         noise = self._stratified
         for sample in range(self.samples):
             start = draw * self.samples + sample
-            z = noise.draw(images, tuple(x.shape[1:]), first=start, count=1)[:, 0]
+            z = spread(noise.draw(images, tuple(x.shape[1:]), first=start, count=1), self.shape)
+            z = z[:, 0]
             total += self.method.pullback(
                 evaluator, x + self.sigma * z, target, v, images=images, draw=start
             )
@@ -209,7 +265,7 @@ class Smoothed:
         for first in range(0, self.samples, at_once):
             count = min(at_once, self.samples - first)
             start = draw * self.samples + first
-            z = noise.draw(images, shape, first=start, count=count)
+            z = spread(noise.draw(images, shape, first=start, count=count), self.shape)
             noisy = (x[:, None] + self.sigma * z).flatten(0, 1)
             classes = target.repeat_interleave(count)
             repeated = [image for image in images for _ in range(count)]

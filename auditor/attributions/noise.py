@@ -27,6 +27,9 @@ SEARCH = 3
 Sampler = Literal["iid", "antithetic", "lhs"]
 """How the draws of one map depend on each other; see :class:`Noise`."""
 
+Spread = Literal["gaussian", "box", "ball"]
+"""Distributions that draws can be turned into; see :func:`spread`."""
+
 LONGEST = 4096
 """Most strata: more draws are stratified in blocks of this many, so that tables stay small."""
 
@@ -127,6 +130,27 @@ class Noise:
             start = block * n + inside[0] - numbers.start
             u[start : start + len(inside)] += strata.sub_(n / 2).view(-1, *u.shape[1:])
         u.mul_(2 / n)
+
+
+def spread(z: Tensor, shape: Spread) -> Tensor:
+    """Standard normal draws (B, n, C, H, W) as draws of another distribution of size 1.
+
+    ``box``: uniform in [−1, 1]^d, by the distribution function, which keeps strata. ``ball``:
+    uniform in the ball of radius √d, in the direction of z and at a length that ‖z‖² ~ χ²_d
+    decides. **Choice**: with this radius the mean square of a pixel is d/(d + 2), whatever the size
+    of the image.
+    """
+    if shape == "gaussian":
+        return z
+    if shape == "box":
+        return torch.erf(z / math.sqrt(2))
+    size = z[0, 0].numel()
+    square = z.double().square().flatten(2).sum(dim=2)
+    share = torch.special.gammainc(torch.full_like(square, size / 2), square / 2)
+    length = share.pow(1 / size) * math.sqrt(size)
+    factor = length / square.sqrt().clamp_min(torch.finfo(square.dtype).tiny)
+    wide: Tensor = factor.to(z.dtype)[:, :, None, None, None]
+    return z * wide
 
 
 @functools.lru_cache(maxsize=8)

@@ -67,7 +67,7 @@ def test_filters_the_maps_of_any_method(evaluator, x):
         assert (filtered.price, filtered.random) == (method.price, method.random)
     assert filtered.name == "median smooth_grad"
     assert (filtered.identity, filtered.is_gradient, filtered.differentiable) == (
-        "3×3",
+        "3×3 gaussian 0.1 samples=4",
         False,
         False,
     )
