@@ -14,7 +14,7 @@ from rich.console import Console
 from auditor.attack_files import check_folder, read_target, write_attack
 from auditor.attack_plan import ATTACKS, NORMS, RULES
 from auditor.attack_result import STAGES, AttackResult
-from auditor.attack_table import WIDTH, attack_table, facts, transfer_table
+from auditor.attack_table import WIDTH, area_over_epsilon, attack_table, facts, transfer_table
 from auditor.attacking import attack as run_attack
 from auditor.errors import IncompleteRunError, InputError
 from auditor.options import (
@@ -192,6 +192,7 @@ def _answer(result: AttackResult, out: Path) -> dict[str, Any]:
         "misclassified": result.misclassified,
         "another_class": result.another_class,
         "gradients": result.gradients,
+        "auc_over_eps": area_over_epsilon(result),
         "epsilons": [
             {
                 "epsilon": row.epsilon,

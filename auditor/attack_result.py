@@ -41,12 +41,14 @@ class OracleChoice:
 
     ``gradients`` holds the measured time of a step of each oracle that was tried, in units of the
     time of one gradient of the same images; ``failed`` says why one could not be used.
+    ``kinks_left`` names what the surrogate could not replace, if it was tried.
     """
 
     asked: str
     chosen: str
     gradients: Mapping[str, float]
     failed: Mapping[str, str]
+    kinks_left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

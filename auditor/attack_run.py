@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -24,6 +25,7 @@ from auditor.oracle_choice import ORACLES, choose_oracle
 from auditor.probes.attack_drift import random_signs_kept
 from auditor.probes.natural import CHANGES, natural_maps
 from auditor.probes.subject import Subject, clean_maps
+from auditor.probes.surrogates import kinks_left
 from auditor.probes.transfer import method_matrix
 from auditor.run import Progress
 from auditor.target import Target, explained_classes
@@ -183,6 +185,9 @@ class AttackRun:
         self._oracle, self.choice = choose_oracle(
             asked.oracle, problem, asked.objective(own), self._evaluator("oracle")
         )
+        if self.choice.gradients.keys() - {"difference"}:  # a surrogate works, and was timed
+            left = kinks_left(self.classifier, subject.x[:1].to(self.device))
+            self.choice = dataclasses.replace(self.choice, kinks_left=left)
         attacker = asked.attacker(own, self._oracle)
         self.budget = asked.spend(attacker)
         self.searches = describe_searches(attacker, self.budget, asked.fees)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from rich.table import Table
 from rich.text import Text
 
 from auditor.attack_result import GOALS, METRICS, AttackResult
-from auditor.metrics.drift import chance
+from auditor.metrics.drift import AUC_GRID, auc_over_eps, chance
 from reports.formatting import visible
 from reports.text import NATURAL
 
@@ -104,6 +107,9 @@ def facts(result: AttackResult) -> list[str]:
     small = [f"{row.epsilon:g}" for row in result.rows if result.norm == "linf" and row.epsilon < 1]
     if small:
         lines.append(f"ε = {', '.join(small)}: less than one level, which 8 bits cannot hold.")
+    area = area_over_epsilon(result)
+    if area is not None:
+        lines.append(f"Area of the overlap in 8 bits over ε = 2, 4, 8, 16: {area:.3f} (at most 3).")
     lines.append(_changes(result))
     if result.oracle is not None:
         lines += [_oracle(result), *_winners(result)]
@@ -116,6 +122,24 @@ def facts(result: AttackResult) -> list[str]:
         f"Unrelated maps overlap by {chance(result.k, height, width):.3f}."
     )
     return lines
+
+
+def area_over_epsilon(result: AttackResult) -> float | None:
+    """Mean over the images of the area of the 8-bit overlap over ε (S3), where all of it is known.
+
+    ``None`` if not all four ε were attacked, or no image kept its label at each.
+    """
+    columns = {
+        row.epsilon: torch.tensor(
+            [torch.nan if v is None else v for v in row.values["eight_bits"]["topk_intersection"]]
+        )
+        for row in result.rows
+        if result.norm == "linf" and "eight_bits" in row.values
+    }
+    if not set(AUC_GRID) <= columns.keys():
+        return None
+    area = float(auc_over_eps(columns).nanmean())
+    return None if math.isnan(area) else area
 
 
 def _images(result: AttackResult) -> str:
@@ -144,9 +168,11 @@ def _oracle(result: AttackResult) -> str:
     assert result.oracle is not None
     costs = ", ".join(f"{name} {cost:.1f}" for name, cost in result.oracle.gradients.items())
     failed = "".join(f" Not usable: {n} ({why})." for n, why in result.oracle.failed.items())
+    left = ", ".join(map(visible, result.oracle.kinks_left))
+    kinks = f" Not smooth in the surrogate: {left}." if left else ""
     return (
         f"Oracle: {result.oracle.chosen} ({'chosen' if result.oracle.asked == 'auto' else 'asked'})"
-        f"; a step takes, in gradients: {costs}.{failed}"
+        f"; a step takes, in gradients: {costs}.{failed}{kinks}"
     )
 
 

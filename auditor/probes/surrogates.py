@@ -6,10 +6,11 @@ import copy
 import dataclasses
 import functools
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from attacks import Surrogate
+from attacks import Surrogate, smooth
 from attacks.graph_surrogate import smooth_graph
+from attacks.surrogate import LIMIT, examine
 from auditor.evaluation import Evaluator
 from auditor.formats.loaded import Graph
 from auditor.models import Classifier
@@ -30,6 +31,17 @@ def smooth_evaluator(evaluator: Evaluator, beta: float) -> Evaluator:
     if isinstance(model, Classifier) and model.capabilities.surrogate == "graph":
         return dataclasses.replace(evaluator, model=_rewritten(model, beta))
     return dataclasses.replace(evaluator, around=functools.partial(Surrogate, beta))
+
+
+def kinks_left(model: Classifier, x: Tensor) -> tuple[str, ...]:
+    """Kinks that the surrogate of a model still has on images (B, C, H, W), pooling aside.
+
+    One entry for each sort, and one if the surrogate does not tend to the model as β grows.
+    """
+    graph = model.capabilities.surrogate == "graph"
+    limit = _rewritten(model, LIMIT) if graph else smooth(model, beta=LIMIT)
+    missed, _ = examine(model, limit, x)
+    return missed
 
 
 def _rewritten(model: Classifier, beta: float) -> Classifier:

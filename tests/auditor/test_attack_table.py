@@ -8,7 +8,7 @@ from rich.console import Console
 
 import auditor
 from auditor.attack_result import AttackResult
-from auditor.attack_table import WIDTH, attack_table
+from auditor.attack_table import WIDTH, area_over_epsilon, attack_table, facts
 
 
 def printed(result: AttackResult) -> list[str]:
@@ -76,3 +76,20 @@ def test_large_numbers_fit_eighty_columns(result):
     text = re.sub(r"\s+", " ", " ".join(lines))
     for whole in ("123.457", "ε = 98935.5: attacked", "shift by one pixel", "top-2000"):
         assert whole in text
+
+
+def test_the_area_over_epsilon_counts_images_known_at_each(classifier, images):
+    found = auditor.attack(
+        classifier, images, attack="random-signs", epsilons=(2.0, 4.0, 8.0, 16.0, 255.0)
+    )
+    columns = [row.values["eight_bits"]["topk_intersection"] for row in found.rows[:4]]
+    each = [
+        a / 2 + b + c + d / 2
+        for a, b, c, d in zip(*columns, strict=True)
+        if None not in (a, b, c, d)
+    ]
+    area = area_over_epsilon(found)
+    assert area == pytest.approx(sum(each) / len(each))
+    assert 0 < area < 3
+    assert any(f"8, 16: {area:.3f} (at most 3)" in line for line in facts(found))
+    assert area_over_epsilon(dataclasses.replace(found, rows=found.rows[1:])) is None
