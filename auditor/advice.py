@@ -15,7 +15,8 @@ _GATES = {
     ),
     "self_overlap": "Average over more noise draws, or try smaller values of σ.",
     "label_kept": (
-        "Try smaller values of σ, or train the model with noise: the noise changes its decision."
+        "Try smaller values of σ, or train the model with noise (auditor harden --recipe "
+        "gaussian_noise): the noise changes its decision."
     ),
     "reinitialized": (
         "Try another attribution method: this map hardly depends on what the network has learned."
@@ -23,8 +24,8 @@ _GATES = {
 }
 _FAILED = {
     "attack": (
-        "Try another attribution method, or harden the model by training it with noise or "
-        "adversarially: smoothing alone does not withstand this attack."
+        "Try another attribution method, or harden the model (auditor harden --recipe "
+        "adversarial, ssr or gaussian_noise): smoothing alone does not withstand this attack."
     ),
     "smoothing": "Try smaller values of σ or another attribution method.",
     "twin": (

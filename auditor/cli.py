@@ -18,6 +18,7 @@ from auditor.attack_command import attack
 from auditor.check_command import check
 from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
+from auditor.harden_command import harden
 from auditor.loading import load_twin
 from auditor.methods_command import methods
 from auditor.metrics_command import metrics
@@ -33,6 +34,7 @@ from auditor.options import (
 )
 from auditor.plan import forecast, make_plan
 from auditor.progress import Bar
+from auditor.recipes_command import recipes
 from auditor.report_command import in_folder, report, report_options, write_reports
 from auditor.results import AuditResult
 from auditor.settings import EFFORTS
@@ -198,8 +200,10 @@ def audit(
 cli.add_command(attack)
 cli.add_command(check)
 cli.add_command(methods)
+cli.add_command(harden)
 cli.add_command(metrics)
 cli.add_command(report)
+cli.add_command(recipes)
 
 
 def exit_code(result: AuditResult) -> int:

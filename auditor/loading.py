@@ -20,6 +20,7 @@ from auditor.formats.torchscript import load_torchscript
 from auditor.models import Classifier, Size, wrap
 from auditor.preprocess import Preprocess, load_preprocess
 from auditor.specs import parse_twin
+from auditor.training.smoothing import read_insertion
 from auditor.usercode import UserCode, plain_errors, user_factory
 from auditor.weights import load_weights
 
@@ -132,7 +133,12 @@ def _load(
 ) -> Classifier:
     """What the user gives comes before what the file tells, and that before what ``like`` has."""
     loaded, code = _read(spec, weights, trust_pickle=trust_pickle)
-    network, remarks = loaded.network, loaded.remarks
+    network, remarks, factory = loaded.network, loaded.remarks, loaded.factory
+    block = read_insertion(weights) if weights is not None else None
+    if weights is not None and block is not None:
+        with plain_errors(f"{weights}: its smoothing block does not fit"):
+            block.apply(network)
+        factory = factory and block.after_making(factory)
     if weights is not None:
         with code.active():  # a trusted pickle names the user's own classes
             load_weights(network, weights, trust_pickle=trust_pickle)
@@ -171,7 +177,7 @@ def _load(
         labels=settled("labels"),
         name=name or (f"{loaded.name} ({weights.name})" if weights else loaded.name),
         format=loaded.format,
-        factory=loaded.factory,
+        factory=factory,
         remarks=remarks,
         output=output,
         capabilities=loaded.capabilities,

@@ -78,6 +78,20 @@ def read_state(path: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
     return {str(name): value for name, value in loaded.items()}
 
 
+def packed(state: Mapping[str, Any], *, header: Mapping[str, str] | None = None) -> bytes:
+    """A state dict as the bytes of a safetensors file.
+
+    Tensors that share memory are written twice, and what is no tensor is left out: it is a
+    module's own extra state, which was not learned.
+    """
+    tensors = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+    return safetensors.torch.save(tensors, metadata=dict(header) if header else None)
+
+
 def _read(path: Path, *, trust_pickle: bool) -> Any:  # checked by read_state
     if path.suffix == ".safetensors":
         return safetensors.torch.load_file(path)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
+import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -92,6 +95,16 @@ class Insertion:
         if not isinstance(layer, nn.Sequential):  # which runs what is added to it by itself
             layer.register_forward_hook(_smooth)
 
+    def after_making(self, factory: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+        """A factory whose networks have the block."""
+
+        def make() -> nn.Module:
+            network = factory()
+            self.apply(network)
+            return network
+
+        return make
+
     def metadata(self) -> dict[str, str]:
         """Strings for the header of a file of weights."""
         return {NAME: json.dumps(asdict(self))}
@@ -120,6 +133,25 @@ class Insertion:
         if not right:
             raise InputError("its header describes a smoothing block that is not understood.")
         return found
+
+
+def read_insertion(path: Path) -> Insertion | None:
+    """The block that a file of weights describes; None if it is none of safetensors, or plain.
+
+    Raises
+    ------
+    InputError
+        If the description is not understood.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+    except (OSError, safetensors.SafetensorError):
+        return None  # whoever reads the weights says what is wrong
+    try:
+        return Insertion.read(metadata)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def plan_insertion(

@@ -4,12 +4,13 @@ import os
 import pickle
 
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
 from auditor.errors import InputError
-from auditor.weights import load_weights, read_state
+from auditor.weights import load_weights, packed, read_state
 
 
 def network():
@@ -126,3 +127,14 @@ def test_missing_file(tmp_path):
         read_state(tmp_path / "w.pt")
     with pytest.raises(InputError, match="no such file"):
         read_state(tmp_path)
+
+
+def test_packed_weights_come_back_whatever_their_layout(tmp_path):
+    weight = torch.rand(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    state = {"weight": weight, "tied": weight, "steps": 3}
+    (tmp_path / "w.safetensors").write_bytes(packed(state, header={"block": "none"}))
+    found = read_state(tmp_path / "w.safetensors")
+    assert set(found) == {"weight", "tied"}
+    assert torch.equal(found["tied"], weight)
+    with safetensors.safe_open(tmp_path / "w.safetensors", framework="pt") as file:
+        assert file.metadata() == {"block": "none"}
