@@ -12,12 +12,14 @@ from auditor.attributions.backward_rules import DeepLift, GuidedBackprop
 from auditor.attributions.cam import GradCam, GradCamPlusPlus
 from auditor.attributions.gradient import GradXInput, Method, SimpleGrad, Smoothed
 from auditor.attributions.noise import SHOWN, Noise, Sampler, Spread
+from auditor.attributions.optimal import Optimal
 from auditor.attributions.path import (
     BASELINES,
     RULES,
     IntegratedGradients,
     SmoothIntegratedGradients,
 )
+from auditor.attributions.shap import KernelShap
 from auditor.errors import InputError
 
 Reader = Callable[[str], Any]
@@ -107,6 +109,13 @@ def _smooth_path(*, sampler: Sampler = "lhs", **given: Any) -> Method:
     return SmoothIntegratedGradients(noise=noise, **given)
 
 
+def _drawn(kind: Callable[..., Method], **fixed: Any) -> Callable[..., Method]:
+    def make(**given: Any) -> Method:
+        return kind(noise=Noise(seed=0, stream=SHOWN), **fixed, **given)
+
+    return make
+
+
 _DRAWS: Mapping[str, Reader] = {"samples": _count, "sampler": _one_of(get_args(Sampler))}
 _BASELINE: Mapping[str, Reader] = {"baseline": _one_of(BASELINES)}
 _LAYER: Mapping[str, Reader] = {"layer": str}
@@ -189,6 +198,29 @@ METHODS: Mapping[str, Entry] = MappingProxyType(
                 source="Shrikumar 2017",
                 options=_BASELINE,
                 needs="a network from code",
+            ),
+            Entry(
+                name="kernel_shap",
+                make=_drawn(KernelShap),
+                formula="Shapley values of superpixels, of pixels up to 28×28, by weighted least "
+                "squares",
+                source="Lundberg 2017; S4 B.1",
+                options={"samples": _count, "segments": _count, **_BASELINE},
+                needs="more than one pixel",
+            ),
+            Entry(
+                name="noisy_baseline",
+                make=_drawn(Optimal, perturbation="noisy_baseline"),
+                formula="the Φ of least E (IᵀΦ − (f(x) − f(x−I)))², I = x − noise",
+                source="Yeh 2019; S4 B.1",
+                options={"draws": _count},
+            ),
+            Entry(
+                name="square_removal",
+                make=_drawn(Optimal, perturbation="squares"),
+                formula="the Φ of least E (IᵀΦ − (f(x) − f(x−I)))², I = a square of x",
+                source="Yeh 2019; S4 B.1",
+                options={"draws": _count},
             ),
         )
     }

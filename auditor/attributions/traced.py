@@ -104,3 +104,35 @@ def scores(logits: Tensor, target: Tensor) -> Tensor:
 def positive(values: Tensor) -> Tensor:
     """The values above zero, else 0. Not a ramp that a surrogate of the model would smooth."""
     return values * (values > 0)
+
+
+class NotDifferentiable(ABC):
+    """What methods that only look at perturbed images have in common: they are random, too."""
+
+    random: ClassVar[bool] = True
+    is_gradient: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name as in the tables of a report."""
+
+    def pullback(
+        self,
+        evaluator: Evaluator,
+        x: Tensor,
+        target: Tensor,
+        v: Tensor,
+        *,
+        images: Sequence[int],
+        draw: int,
+    ) -> Tensor:
+        """Not available: attacks search at random.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError(f"{self.name} has no derivative to follow.")

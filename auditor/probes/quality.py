@@ -35,7 +35,10 @@ OF_MORE_MAPS = ("sensitivity", "relative stability", "SSIM under noise")
 ATTACKED = "attacked sensitivity"
 
 _TIMES_INPUT = frozenset(
-    ("grad_x_input", "integrated_gradients", "smooth_integrated_gradients", "deep_lift")
+    (
+        *("grad_x_input", "integrated_gradients", "smooth_integrated_gradients"),
+        *("deep_lift", "kernel_shap"),
+    )
 )
 """Methods whose maps are multiplied by the image already (*global* in S4 B.2)."""
 

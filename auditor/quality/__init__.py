@@ -1,9 +1,6 @@
 """Quality of attribution maps: sparse, faithful, stable."""
 
-from auditor.quality.attacked_sensitivity import AttackedSensitivity
-from auditor.quality.infidelity import Infidelity
-from auditor.quality.noise_ssim import NoiseSsim
-from auditor.quality.perturbations import (
+from auditor.perturbations import (
     GaussianNoise,
     NoisyBaseline,
     Perturbation,
@@ -11,6 +8,9 @@ from auditor.quality.perturbations import (
     UniformNoise,
     square_sizes,
 )
+from auditor.quality.attacked_sensitivity import AttackedSensitivity
+from auditor.quality.infidelity import Infidelity
+from auditor.quality.noise_ssim import NoiseSsim
 from auditor.quality.planted import OneBlock, Pairs, PlantedTruth, side_by_side, trained
 from auditor.quality.radius_sweep import radius_sweep
 from auditor.quality.randomization import Randomization, layers_of

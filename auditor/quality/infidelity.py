@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from auditor.evaluation import Evaluator
-from auditor.quality.perturbations import Perturbation
+from auditor.perturbations import Perturbation
 from auditor.quality.scores import NOT_FINITE, Scores, portions, without
 
 

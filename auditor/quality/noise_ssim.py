@@ -11,7 +11,7 @@ from torch import Tensor
 from auditor.attributions import Method
 from auditor.evaluation import Evaluator
 from auditor.metrics.drift import SSIM_WINDOW, ssim
-from auditor.quality.perturbations import GaussianNoise
+from auditor.perturbations import GaussianNoise
 from auditor.quality.scores import CHANGED, NO_DRAW, NOT_FINITE, Scores, faults, mean, portions
 from auditor.quality.scores import without as undefined_where
 

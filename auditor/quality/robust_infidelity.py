@@ -10,8 +10,8 @@ from torch import Tensor
 
 from auditor.attributions import Method
 from auditor.evaluation import Evaluator
+from auditor.perturbations import Perturbation, UniformNoise
 from auditor.quality.infidelity import explained_logit
-from auditor.quality.perturbations import Perturbation, UniformNoise
 from auditor.quality.scores import NOT_FINITE, Scores, largest, portions, without
 
 

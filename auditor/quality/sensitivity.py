@@ -10,7 +10,7 @@ from torch import Tensor
 
 from auditor.attributions import Method
 from auditor.evaluation import Evaluator
-from auditor.quality.perturbations import UniformNoise
+from auditor.perturbations import UniformNoise
 from auditor.quality.scores import NO_DRAW, NOT_FINITE, Scores, faults, largest, portions, without
 
 VANISHED = "the perturbed map is zero everywhere"

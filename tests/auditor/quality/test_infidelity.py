@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from auditor.attributions import SHOWN, Noise, SimpleGrad, Smoothed
 from auditor.evaluation import Evaluator
+from auditor.perturbations import NoisyBaseline, SquareRemoval, UniformNoise
 from auditor.quality.infidelity import Infidelity
-from auditor.quality.perturbations import NoisyBaseline, SquareRemoval, UniformNoise
 from auditor.quality.scores import NOT_FINITE
 
 IMAGES = (0, 1, 2, 3, 4, 5)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from auditor.attributions import SimpleGrad
 from auditor.evaluation import Evaluator
+from auditor.perturbations import GaussianNoise
 from auditor.quality.noise_ssim import NoiseSsim
-from auditor.quality.perturbations import GaussianNoise
 from auditor.quality.scores import CHANGED, NO_DRAW, NOT_FINITE, ZERO_MAP
 
 IMAGES = (0, 1, 2, 3, 4, 5)

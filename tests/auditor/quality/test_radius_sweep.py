@@ -4,8 +4,8 @@ import torch
 
 from auditor.attributions import SHOWN, Noise, SimpleGrad, Smoothed
 from auditor.evaluation import Evaluator
+from auditor.perturbations import SquareRemoval
 from auditor.quality.infidelity import Infidelity
-from auditor.quality.perturbations import SquareRemoval
 from auditor.quality.radius_sweep import radius_sweep
 from auditor.quality.sensitivity import Sensitivity
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from auditor.evaluation import Evaluator
-from auditor.quality.perturbations import NoisyBaseline
+from auditor.perturbations import NoisyBaseline
 from auditor.quality.road import Curve, Road
 from auditor.quality.scores import NOT_FINITE, ZERO_MAP
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from auditor.attributions import Custom, Method, SimpleGrad
 from auditor.evaluation import Evaluator
+from auditor.perturbations import NoisyBaseline, SquareRemoval, UniformNoise
 from auditor.quality.infidelity import Infidelity
-from auditor.quality.perturbations import NoisyBaseline, SquareRemoval, UniformNoise
 from auditor.quality.robust_infidelity import RobustInfidelity
 from auditor.quality.scores import NOT_FINITE
 

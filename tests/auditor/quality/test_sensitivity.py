@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from auditor.attributions import SHOWN, Noise, SimpleGrad, Smoothed
 from auditor.evaluation import Evaluator
+from auditor.perturbations import UniformNoise
 from auditor.quality.attacked_sensitivity import AttackedSensitivity
-from auditor.quality.perturbations import UniformNoise
 from auditor.quality.scores import NO_DRAW, NOT_FINITE, ZERO_MAP
 from auditor.quality.sensitivity import VANISHED, Sensitivity
 

@@ -16,7 +16,7 @@ import auditor
 from auditor.attributions import SimpleGrad
 from auditor.capabilities import Ability, Capabilities
 from auditor.evaluation import Evaluator
-from auditor.quality.perturbations import UniformNoise
+from auditor.perturbations import UniformNoise
 from auditor.quality.representation import last_linear
 from auditor.quality.scores import CHANGED, NO_DRAW, NOT_FINITE, ZERO_MAP
 from auditor.quality.stability import NO_LOGARITHM, RelativeStability

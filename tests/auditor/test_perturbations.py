@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from auditor.quality.perturbations import (
+from auditor.perturbations import (
     GaussianNoise,
     NoisyBaseline,
     SquareRemoval,
