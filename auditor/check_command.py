@@ -106,5 +106,8 @@ def check(
         )
     for name, reason in images.unreadable:
         console.print(f"Skipped {name}: {reason}", style="yellow", markup=False)
-    console.print(reports.cost_table(**forecast(plan)))
+    shown = {one.message for checks in members.values() for one in checks}
+    cost = forecast(plan)
+    cost["notes"] = [note for note in cost["notes"] if note not in shown]
+    console.print(reports.cost_table(**cost))
     return 0

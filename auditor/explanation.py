@@ -169,7 +169,8 @@ def _cost_check(method: Custom, count: Count) -> Check:
             "gradient. If it uses another model than the one it is given, nothing here is right."
         )
         return Check(name="explanation", status="note", message=message)
-    message = f"A map by {method.name} takes {method.price} gradients of the model."
+    plural = "" if method.price == 1 else "s"
+    message = f"A map by {method.name} takes {method.price} gradient{plural} of the model."
     return Check(name="explanation", status="ok", message=message)
 
 

@@ -215,10 +215,12 @@ def check_labels(classifier: Classifier, images: ImageSet) -> None:
             f"{images.source}: label {max(images.labels)}, but {classifier.name} has {classes} "
             "classes. Correct the labels, or leave them out."
         )
-    folders = len(images.class_names)
-    if images.format == "imagefolder" and classifier.labels is None and folders != classes:
+    named = len(images.class_names)
+    whole = {"imagefolder": "class folders", "cifar10": "class names", "cifar100": "class names"}
+    kind = whole.get(images.format)
+    if kind is not None and named and classifier.labels is None and named != classes:
         raise InputError(
-            f"{images.source}: {folders} class folders, but {classifier.name} has {classes} "
+            f"{images.source}: {named} {kind}, but {classifier.name} has {classes} "
             "classes. Pass the class names in the order of its outputs (--labels FILE)."
         )
 

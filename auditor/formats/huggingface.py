@@ -105,7 +105,7 @@ class _Undone:
         """Pixels (C, H, W); of a picture in mode F with 8 bits, since no processor takes more."""
         if picture.mode == "F":
             picture = Image.fromarray(np.uint8(np.rint(np.asarray(picture) * 255)))
-        rgb = np.asarray(picture.convert("RGB"))
+        rgb = np.array(picture.convert("RGB"))  # a copy: processors warn of read-only pixels
         made = self.processor(images=rgb, return_tensors="np", input_data_format="channels_last")
         values = np.asarray(made["pixel_values"][0], dtype=np.float64)
         return torch.from_numpy(((values - self.low) / self.steps).astype(np.float32))

@@ -33,6 +33,7 @@ def test_every_check_is_shown_and_has_its_line_in_the_docs(run, here):
     code, out, _ = run(words())
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
+    assert out.count("Double backward") == 1  # a note is not printed again under the cost
     listed = json.loads(run(words(json=True))[1])
     (checks,) = listed["checks"].values()
     names = {check["name"] for check in checks}

@@ -432,6 +432,10 @@ def test_a_linear_model_has_a_map_that_cannot_be_moved(held_out):
             {"format": "imagefolder", "class_names": ("a", "b"), "labels": (1,) * 12},
             "2 class folders, but .* has 10",
         ),
+        (
+            {"format": "cifar100", "class_names": tuple(f"class {i}" for i in range(100))},
+            "100 class names, but .* has 10",
+        ),
     ],
 )
 def test_labels_that_cannot_be_the_models_are_refused(classifier, images, tiny, changed, message):

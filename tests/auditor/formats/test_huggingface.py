@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 
@@ -140,6 +141,20 @@ def test_sixteen_bits_become_eight_for_a_processor(folder, tmp_path):
     model = load_model(str(folder))
     images = load_images(tmp_path / "f", input_shape=model.input_shape, preprocess=model.preprocess)
     np.testing.assert_allclose(images.pixels[0, 0], deep / 65535, atol=0.5 / 255 + 1e-6)
+
+
+def test_a_processor_gets_pixels_that_it_may_write(folder):
+    preprocess = load_model(str(folder)).preprocess
+    seen = []
+
+    def processor(**given):
+        seen.append(given["images"].flags.writeable)
+        return preprocess.pixels.processor(**given)
+
+    picture = Image.new("RGB", (40, 30), "gray")
+    undone = dataclasses.replace(preprocess.pixels, processor=processor)
+    torch.testing.assert_close(undone(picture), preprocess.pixels(picture), rtol=0, atol=0)
+    assert seen == [True]
 
 
 def test_a_crop_is_the_input_size(tmp_path):
