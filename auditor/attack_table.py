@@ -129,15 +129,15 @@ def area_over_epsilon(result: AttackResult) -> float | None:
 
     ``None`` if not all four ε were attacked, or no image kept its label at each.
     """
-    columns = {
-        row.epsilon: torch.tensor(
-            [torch.nan if v is None else v for v in row.values["eight_bits"]["topk_intersection"]]
-        )
-        for row in result.rows
-        if result.norm == "linf" and "eight_bits" in row.values
-    }
-    if not set(AUC_GRID) <= columns.keys():
+    rows = {row.epsilon: row for row in result.rows if result.attacked}
+    if result.norm != "linf" or not set(AUC_GRID) <= rows.keys():
         return None
+    columns = {
+        epsilon: torch.tensor(
+            [math.nan if v is None else v for v in row.values["eight_bits"]["topk_intersection"]]
+        )
+        for epsilon, row in rows.items()
+    }
     area = float(auc_over_eps(columns).nanmean())
     return None if math.isnan(area) else area
 

@@ -203,7 +203,10 @@ def _named(explanations: Sequence[object]) -> dict[str, Method]:
     """Explanations by what they were asked as."""
     found: dict[str, Method] = {}
     for spec in explanations:
-        method = load_explanation(spec)
+        try:
+            method = load_explanation(spec)
+        except InputError as error:
+            raise InputError(str(error).replace("--explain", "--transfer-to", 1)) from error
         name = spec if isinstance(spec, str) else method.name
         if name in found:
             raise InputError(f"transfer_to: {name} is given twice. Give it once.")

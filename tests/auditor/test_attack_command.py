@@ -130,6 +130,7 @@ def test_every_image_misclassified_is_no_failure(run, here):
         ({"attack": "manipulation", "toward": "other.npy"}, "the array is 9×9, maps are 12×12"),
         ({"attack": "manipulation", "toward": "zero.npy"}, "zero everywhere"),
         ({"attack": "manipulation", "max-images": "1"}, "needs a second image"),
+        ({"transfer-to": "nosuch"}, "--transfer-to nosuch: not understood"),
         ({"toward": "zero.npy"}, "strongest draws maps to nothing"),
         ({"target": "10"}, "(model.safetensors) has classes 0 to 9"),
         ({"target": "best"}, "--target best: not understood"),

@@ -11,7 +11,7 @@ from rich.console import Console
 import auditor
 from attacks import overlap
 from auditor.attack_result import GOALS, METRICS, STAGES, AttackResult
-from auditor.attack_table import transfer_table
+from auditor.attack_table import area_over_epsilon, transfer_table
 from auditor.attributions import FRESH, SHOWN, SimpleGrad
 from auditor.eight_bits import from_levels
 from auditor.errors import InputError
@@ -265,10 +265,11 @@ def test_images_whose_label_nothing_keeps_are_infeasible(classifier, images):
 def test_nothing_to_attack(classifier, images):
     predicted = classifier(images.pixels).argmax(dim=1)
     wrong = dataclasses.replace(images, labels=tuple(((predicted + 1) % 10).tolist()))
-    result = auditor.attack(classifier, wrong, epsilons=(4.0,), **FAST)
+    result = auditor.attack(classifier, wrong, epsilons=(2.0, 4.0, 8.0, 16.0), **FAST)
     assert (result.attacked, result.misclassified, result.oracle) == (0, 12, None)
     assert result.rows[0].mean("eight_bits", "topk_intersection") is None
-    assert result.natural == ()
+    assert result.natural == result.transfer == ()
+    assert area_over_epsilon(result) is None
     assert AttackResult.from_json(result.to_json()) == result
 
 
