@@ -33,6 +33,7 @@ from auditor.options import (
     target_option,
 )
 from auditor.plan import forecast, make_plan
+from auditor.profiles_command import profiles
 from auditor.progress import Bar
 from auditor.recipes_command import recipes
 from auditor.report_command import in_folder, report, report_options, write_reports
@@ -202,6 +203,7 @@ cli.add_command(check)
 cli.add_command(methods)
 cli.add_command(harden)
 cli.add_command(metrics)
+cli.add_command(profiles)
 cli.add_command(report)
 cli.add_command(recipes)
 

@@ -77,6 +77,7 @@ class Judged:
             comparison=criterion.comparison,
             bound=criterion.bound,
             because=criterion.because,
+            basis=criterion.basis,
             sigma=self.sigma,
             screen=self.screen.estimate,
             confirm=self.confirm.estimate,
@@ -95,6 +96,7 @@ def judge(
 ) -> Judged:
     """Judge a criterion at one σ, with the worst of several twins."""
     worst = "smallest" if criterion.comparison == ">=" else "largest"
+    confidence = criterion.confidence or confidence
     values = evidence.find(criterion, sigma=sigma, worst=worst, compared_to=criterion.compared_to)
     epsilon = criterion.epsilon_at(evidence.height, evidence.width)
 
@@ -105,10 +107,10 @@ def judge(
             return Finding(status="not run", reason=reason, cause="missing")
         estimate = evidence.estimate(values, half, confidence)
         counted = 0 if estimate is None else estimate.n
-        if estimate is None or counted < FEWEST_IMAGES or not evidence.enough:
+        if estimate is None or counted < criterion.images or not evidence.enough:
             size = min(len(evidence.screen), len(evidence.confirm))
             reason = (
-                f"Only {counted} images of the {half} half count; {FEWEST_IMAGES} are needed."
+                f"Only {counted} images of the {half} half count; {criterion.images} are needed."
                 if evidence.enough
                 else f"The smaller half has {size} images; {FEWEST_IMAGES} are needed in each."
             )

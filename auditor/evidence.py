@@ -11,27 +11,16 @@ import numpy.typing as npt
 from auditor.results import Estimate, Measurement
 from auditor.statistics import bootstrap_estimate
 from profiles import Quantity
+from profiles.records import FEWEST
+from profiles.schema import AT_ZERO
 
 Values = tuple[float | None, ...]
 
-FEWEST_IMAGES = 30
+FEWEST_IMAGES = FEWEST
 """Images that must count in each half before anything is decided."""
 
 # What smoothing with σ = 0 is by definition, where nobody measured it.
-_UNSMOOTHED = {
-    "topk_intersection": 1.0,
-    "topk_iou": 1.0,
-    "spearman": 1.0,
-    "ssim": 1.0,
-    "cosine_distance": 0.0,
-    "center_shift": 0.0,
-    "relative_l2": 0.0,
-    "normalized_fidelity_error": 0.0,
-    "self_overlap": 1.0,
-    "label_kept": 1.0,
-    "map_error": 0.0,
-    "norm_ratio": 1.0,
-}
+_UNSMOOTHED = {**AT_ZERO, "norm_ratio": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)

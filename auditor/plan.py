@@ -97,6 +97,7 @@ def make_plan(
     if batch is not None and batch < 1:
         raise InputError(f"batch {batch} is too small: give at least 1.")
     method = load_explanation(explain)
+    _check_methods(profile, method)
     names = [twin.name for twin in twins]
     doubled = [name for i, name in enumerate(names) if name in names[:i]]
     if doubled:
@@ -108,6 +109,7 @@ def make_plan(
     checks = [run_preflight(member, sample.to(device)) for member in (classifier, *twins)]
     check_labels(classifier, images)
     check_target(target, classifier, images)
+    _check_minimum(profile, images)
     for twin in twins:
         if twin.classes != classifier.classes:
             raise InputError(
@@ -223,6 +225,29 @@ def check_labels(classifier: Classifier, images: ImageSet) -> None:
             f"{images.source}: {named} {kind}, but {classifier.name} has {classes} "
             "classes. Pass the class names in the order of its outputs (--labels FILE)."
         )
+
+
+def _check_minimum(profile: Profile, images: ImageSet) -> None:
+    """Refuse fewer images than a criterion asks for; below the usual minimum nothing is decided."""
+    count = len(images.names)
+    for criterion in profile.criteria:
+        if criterion.images > FEWEST_IMAGES and count < 2 * criterion.images:
+            raise InputError(
+                f"profile {profile.name}, criterion {criterion.name!r}: images = "
+                f"{criterion.images} in each half, but there are {count} images in all.\n"
+                f"Give at least {2 * criterion.images} images, or choose another profile."
+            )
+
+
+def _check_methods(profile: Profile, method: Method) -> None:
+    """Refuse criteria for methods of which none is audited: nobody would notice that they fell."""
+    for criterion in profile.criteria:
+        if criterion.method not in (None, method.name):
+            raise InputError(
+                f"profile {profile.name}, criterion {criterion.name!r}: method = "
+                f"{criterion.method!r} is not audited ({method.name} is).\n"
+                f"Audit {criterion.method}, or leave out this key or the criterion."
+            )
 
 
 def _not_applicable(classifier: Classifier, method: Method) -> dict[str, str]:

@@ -156,7 +156,8 @@ class CriterionResult:
     """A profile's criterion at one σ, on both halves of the images.
 
     ``status`` is ``pass``, ``fail``, ``inconclusive`` or ``not run``; ``reason`` says why in one
-    sentence; ``because`` is where the threshold comes from.
+    sentence; ``because`` is where the threshold comes from, ``basis`` what kind of source that is:
+    ``paper``, ``regulation``, ``standard``, ``judgment`` or ``own words``.
     """
 
     name: str
@@ -170,6 +171,7 @@ class CriterionResult:
     confirm: Estimate | None
     status: str
     reason: str
+    basis: str = "own words"
 
 
 @dataclass(frozen=True, kw_only=True)

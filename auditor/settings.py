@@ -129,7 +129,7 @@ def plan_settings(
     method: Method = SIMPLE_GRAD,
     **given: Any,
 ) -> tuple[Settings, tuple[Setting, ...]]:
-    """Settings of an effort, each replaced by what the user gave, with the origin of each.
+    """Settings of an effort, each replaced by what profile or user gave, with the origin of each.
 
     ``given`` holds any of ``sigmas``, ``epsilons``, ``samples``, ``budget``, ``k`` and ``seed``
     (``None`` = not given); ``origin`` names where these came from. A ``method`` whose maps take
@@ -156,10 +156,12 @@ def plan_settings(
         "k": default_k(height, width),
         "seed": 0,
     }
-    values |= given
+    declared = {n: v for n, v in vars(profile.measure).items() if v is not None}
+    values |= declared | given
     _check(values, pixels=height * width)
     origins = dict.fromkeys(("sigmas", "epsilons", "samples", "budget"), "effort")
-    origins |= {"k": "default", "seed": "default"} | dict.fromkeys(given, origin)
+    origins |= {"k": "default", "seed": "default"}
+    origins |= dict.fromkeys(declared, "profile") | dict.fromkeys(given, origin)
     samples = values["samples"]
     settings = Settings(
         sigmas=tuple(sorted({0.0, *map(float, values["sigmas"])})),

@@ -4,6 +4,7 @@ from profiles.loader import available, load_profile
 from profiles.records import (
     Criterion,
     Gates,
+    Measure,
     Objective,
     Profile,
     ProfileError,
@@ -14,6 +15,7 @@ from profiles.records import (
 __all__ = [
     "Criterion",
     "Gates",
+    "Measure",
     "Objective",
     "Profile",
     "ProfileError",

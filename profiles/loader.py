@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -11,69 +10,24 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from profiles.records import Criterion, Gates, Objective, Profile, ProfileError, Quantity, Threat
+from profiles.contradictions import contradiction
+from profiles.records import (
+    FEWEST,
+    INDIFFERENCE,
+    Criterion,
+    Gates,
+    Measure,
+    Objective,
+    Profile,
+    ProfileError,
+    Quantity,
+    Threat,
+)
+from profiles.schema import BASES, COMPARISONS, KEYS, METRICS, PROBES
 
 FOLDER = Path(__file__).parent
 LARGEST_FILE = 64 * 1024  # bytes; a profile is a page of text
 LONGEST_TEXT = 1000  # characters of one string, which a report must print
-
-# Metric → (least value, largest value, comparison that asks for a good value).
-_METRICS: Mapping[str, tuple[float, float, str]] = {
-    "topk_intersection": (0.0, 1.0, ">="),
-    "topk_iou": (0.0, 1.0, ">="),
-    "topk_mass": (0.0, 1.0, ">="),
-    "spearman": (-1.0, 1.0, ">="),
-    "ssim": (-1.0, 1.0, ">="),
-    "cosine_distance": (0.0, 2.0, "<="),
-    "center_shift": (0.0, math.inf, "<="),
-    "relative_l2": (0.0, math.inf, "<="),
-    "normalized_fidelity_error": (0.0, math.inf, "<="),
-    "normalized_stability_error": (0.0, math.inf, "<="),
-    "self_overlap": (0.0, 1.0, ">="),
-    "label_kept": (0.0, 1.0, ">="),
-    "map_error": (0.0, math.inf, "<="),
-    "norm_ratio": (0.0, math.inf, ">="),
-    "gini": (0.0, 1.0, ">="),
-    "infd_scaled_noisy_baseline": (0.0, math.inf, "<="),
-    "infd_scaled_squares": (0.0, math.inf, "<="),
-    "sens_max": (0.0, math.inf, "<="),
-    "sens_attack": (0.0, math.inf, "<="),
-    "log10_ris": (-math.inf, math.inf, "<="),
-    "log10_ros": (-math.inf, math.inf, "<="),
-    "log10_rrs": (-math.inf, math.inf, "<="),
-    "road_morf": (-1.0, 1.0, ">="),
-    "road_lerf": (-1.0, 1.0, "<="),
-    "ssim_noise_0.02": (-1.0, 1.0, ">="),
-    "ssim_noise_0.05": (-1.0, 1.0, ">="),
-    "ssim_noise_0.1": (-1.0, 1.0, ">="),
-    "ssim_noise_0.2": (-1.0, 1.0, ">="),
-}
-_QUALITY = (
-    *("gini", "infd_scaled_noisy_baseline", "infd_scaled_squares", "sens_max", "sens_attack"),
-    *("log10_ris", "log10_ros", "log10_rrs", "road_morf", "road_lerf"),
-    *("ssim_noise_0.02", "ssim_noise_0.05", "ssim_noise_0.1", "ssim_noise_0.2"),
-)
-_DRIFT = ("topk_intersection", "topk_iou", "topk_mass", "spearman", "ssim", "cosine_distance")
-# The attack searches for the least top-k overlap, so of the attacked figures only that one is a
-# worst case. Plain ℓ₂ errors are absent: a map that vanishes would improve them.
-_PROBES: Mapping[str, tuple[str, ...]] = {
-    "attack": ("topk_intersection",),
-    "smoothing": (
-        *_DRIFT,
-        "center_shift",
-        "relative_l2",
-        "normalized_fidelity_error",
-        "self_overlap",
-        "label_kept",
-        "map_error",
-        "norm_ratio",
-    ),
-    "twin": (*_DRIFT, "normalized_stability_error"),
-    # Of the infidelities only those that do not depend on the scale of the map: smoothing shrinks
-    # it. RIS, ROS and RRS by their logarithm, for single pixels move their means.
-    "quality": _QUALITY,
-}
-_COMPARISONS = {"minimize": "<=", "maximize": ">="}
 
 
 def available() -> tuple[str, ...]:
@@ -127,8 +81,8 @@ def _read(path: Path, where: str) -> str:
 
 
 def _profile(declared: Mapping[str, Any], text: str, where: str) -> Profile:
-    names = ("name", "title", "summary", "confidence", "threat", "objective", "criteria", "gates")
-    _keys(declared, allowed=names, required=names, where=where)
+    names = (*KEYS[""], *(section for section in KEYS if section))
+    _keys(declared, allowed=names, required=set(names) - {"measure"}, where=where)
     threat_table = _table(declared["threat"], Threat, f"{where}, [threat]")
     threat = Threat(
         epsilon=_epsilon(threat_table, "epsilon", f"{where}, [threat]"),
@@ -145,18 +99,18 @@ def _profile(declared: Mapping[str, Any], text: str, where: str) -> Profile:
     doubled = [c.name for i, c in enumerate(built) if c.name in {b.name for b in built[:i]}]
     if doubled:
         raise ProfileError(f"{where}: two criteria are called {_short(doubled[0])}; rename one.")
-    confidence = _number(declared, "confidence", where)
-    if not 0 < confidence < 1:
-        raise ProfileError(f"{where}: confidence is {confidence:g}; it must lie between 0 and 1.")
+    if reason := contradiction(built):
+        raise ProfileError(f"{where}, [[criteria]]: {reason}")
     return Profile(
         name=_text(declared, "name", where),
         title=_text(declared, "title", where),
         summary=_text(declared, "summary", where),
-        confidence=confidence,
+        confidence=_confidence(declared, where),
         threat=threat,
         objective=_objective(declared["objective"], threat, f"{where}, [objective]"),
         criteria=built,
         gates=_gates(declared["gates"], f"{where}, [gates]"),
+        measure=_measure(declared.get("measure", {}), f"{where}, [measure]"),
         text=text,
     )
 
@@ -164,7 +118,7 @@ def _profile(declared: Mapping[str, Any], text: str, where: str) -> Profile:
 def _criterion(declared: object, threat: Threat, where: str) -> Criterion:
     table = _table(declared, Criterion, where)
     quantity = _quantity(table, threat, where)
-    low, high, good = _METRICS[quantity.metric]
+    low, high, good = METRICS[quantity.metric]
     comparison = _choice(table, "comparison", (">=", "<="), where)
     if comparison != good:
         raise ProfileError(
@@ -184,6 +138,10 @@ def _criterion(declared: object, threat: Threat, where: str) -> Criterion:
         bound=bound,
         because=_text(table, "because", where),
         compared_to=compared_to,
+        method=_text(table, "method", where) if "method" in table else None,
+        confidence=_confidence(table, where) if "confidence" in table else None,
+        images=_whole(table, "images", FEWEST, where) if "images" in table else FEWEST,
+        basis=_choice(table, "basis", BASES, where) if "basis" in table else BASES[-1],
         **vars(quantity),
     )
 
@@ -191,10 +149,37 @@ def _criterion(declared: object, threat: Threat, where: str) -> Criterion:
 def _objective(declared: object, threat: Threat, where: str) -> Objective:
     table = _table(declared, Objective, where)
     quantity = _quantity(table, threat, where)
-    direction = _choice(table, "direction", tuple(_COMPARISONS), where)
-    if _COMPARISONS[direction] != _METRICS[quantity.metric][2]:
+    direction = _choice(table, "direction", tuple(COMPARISONS), where)
+    if COMPARISONS[direction] != METRICS[quantity.metric][2]:
         raise ProfileError(f"{where}: to {direction} {quantity.metric} prefers bad maps.")
-    return Objective(direction=direction, because=_text(table, "because", where), **vars(quantity))
+    indifference = INDIFFERENCE
+    if "indifference" in table:
+        indifference = _number(table, "indifference", where)
+    if indifference < 0:
+        raise ProfileError(f"{where}: indifference is {indifference:g}; it cannot be negative.")
+    return Objective(
+        direction=direction,
+        because=_text(table, "because", where),
+        indifference=indifference,
+        **vars(quantity),
+    )
+
+
+def _measure(declared: object, where: str) -> Measure:
+    table = _table(declared, Measure, where)
+    sigmas = table.get("sigmas")
+    if sigmas is not None:
+        if not isinstance(sigmas, list) or not sigmas:
+            raise ProfileError(f"{where}: sigmas must be a list of numbers, as [0.05, 0.1].")
+        numbers = [_number({"sigmas": sigma}, "sigmas", where) for sigma in sigmas]
+        if not all(0 <= sigma <= 1 for sigma in numbers):
+            raise ProfileError(f"{where}: sigmas must lie in [0, 1], in pixel units.")
+        sigmas = tuple(sorted(set(numbers)))
+    return Measure(
+        sigmas=sigmas,
+        samples=_whole(table, "samples", 2, where) if "samples" in table else None,
+        budget=_whole(table, "budget", 1, where) if "budget" in table else None,
+    )
 
 
 def _gates(declared: object, where: str) -> Gates:
@@ -208,8 +193,8 @@ def _gates(declared: object, where: str) -> Gates:
 
 
 def _quantity(table: Mapping[str, Any], threat: Threat, where: str) -> Quantity:
-    probe = _choice(table, "probe", tuple(_PROBES), where)
-    metric = _choice(table, "metric", _PROBES[probe], where)
+    probe = _choice(table, "probe", tuple(PROBES), where)
+    metric = _metric(table, probe, where)
     if probe != "attack":
         for key in ("attack", "epsilon", "epsilon_large"):
             if key in table:
@@ -222,6 +207,22 @@ def _quantity(table: Mapping[str, Any], threat: Threat, where: str) -> Quantity:
         epsilon = threat.epsilon
         large = _epsilon_large(table, where) or threat.epsilon_large
     return Quantity(probe=probe, metric=metric, attack=attack, epsilon=epsilon, epsilon_large=large)
+
+
+def _metric(table: Mapping[str, Any], probe: str, where: str) -> str:
+    """Name of a metric that the probe measures; for others the message says which probe would."""
+    name = table.get("metric")
+    if isinstance(name, str) and name not in PROBES[probe]:
+        others = [other for other, measured in PROBES.items() if name in measured]
+        if others:
+            raise ProfileError(
+                f"{where}: the probe {probe!r} does not measure metric {name!r}.\n"
+                f"Write probe = {' or '.join(repr(o) for o in others)}."
+            )
+        near = difflib.get_close_matches(name, PROBES[probe], n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(PROBES[probe])}."
+        raise ProfileError(f"{where}: no probe measures metric {_short(name)}.\n{hint}")
+    return _choice(table, "metric", PROBES[probe], where)
 
 
 def _table(declared: object, kind: type, where: str) -> Mapping[str, Any]:
@@ -264,6 +265,20 @@ def _number(table: Mapping[str, Any], key: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         raise ProfileError(f"{where}: {key} must be a finite number, not {_short(value)}.")
     return float(value)
+
+
+def _whole(table: Mapping[str, Any], key: str, least: int, where: str) -> int:
+    value = _number(table, key, where)
+    if value != int(value) or not least <= value <= 10**9:
+        raise ProfileError(f"{where}: {key} is {value:g}; it must be a whole number from {least}.")
+    return int(value)
+
+
+def _confidence(table: Mapping[str, Any], where: str) -> float:
+    value = _number(table, "confidence", where)
+    if not 0 < value < 1:
+        raise ProfileError(f"{where}: confidence is {value:g}; it must lie between 0 and 1.")
+    return value
 
 
 def _finite(value: int | float) -> bool:

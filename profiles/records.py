@@ -8,6 +8,12 @@ from dataclasses import dataclass
 LARGE_INPUT = 128 * 128
 """Number of pixels (H·W) from which a profile's ``epsilon_large`` replaces its ``epsilon``."""
 
+FEWEST = 30
+"""Images that must count in each half before anything is decided (math section 8)."""
+
+INDIFFERENCE = 0.02
+"""Difference of an objective that does not matter, unless the profile says otherwise."""
+
 
 def _size(epsilon: float, epsilon_large: float | None, height: int, width: int) -> float:
     return epsilon_large if epsilon_large and height * width >= LARGE_INPUT else epsilon
@@ -51,11 +57,13 @@ class Quantity:
 class Objective(Quantity):
     """What is best among the σ that meet every criterion.
 
-    ``direction`` is ``minimize`` or ``maximize``; ``because`` says why this quantity decides.
+    ``direction`` is ``minimize`` or ``maximize``; ``because`` says why this quantity decides;
+    two σ whose objectives differ by at most ``indifference`` are equally good.
     """
 
     direction: str
     because: str
+    indifference: float = INDIFFERENCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +80,14 @@ class Criterion(Quantity):
         ``unsmoothed``: the limit holds for the difference to σ = 0, paired by image.
     because
         Where the limit comes from: a paper, a theorem, or "a judgment: …".
+    method
+        Attribution method that is held to it; ``None``: all.
+    confidence
+        Level of the interval, if not the profile's.
+    images
+        Images that must count in each half.
+    basis
+        ``paper``, ``regulation``, ``standard``, ``judgment`` or ``own words``.
     """
 
     name: str
@@ -80,6 +96,19 @@ class Criterion(Quantity):
     bound: float
     because: str
     compared_to: str | None = None
+    method: str | None = None
+    confidence: float | None = None
+    images: int = FEWEST
+    basis: str = "own words"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What to measure, where the profile says so: σ in pixel units, draws, gradients."""
+
+    sigmas: tuple[float, ...] | None = None
+    samples: int | None = None
+    budget: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +159,7 @@ class Profile:
     criteria: tuple[Criterion, ...]
     gates: Gates
     text: str
+    measure: Measure = Measure()
 
     @property
     def sha256(self) -> str:

@@ -300,7 +300,11 @@ def unknown_key(path):
         (Path.mkdir, {"images": "bad"}, "no readable image"),
         (broken_folder, {"images": "bad"}, "no readable image"),
         (None, {"max-images": "0"}, "--max-images 0"),
-        (None, {"profile": "optimism"}, "Known profiles: compliance, debugging, discovery"),
+        (
+            None,
+            {"profile": "optimism"},
+            "Known profiles: clinical, compliance, debugging, discovery",
+        ),
         (unknown_key, {"profile": "bad.toml"}, "unknown key 'thresold'"),
         (b"\xff", {"profile": "bad.toml"}, "not UTF-8"),
         (None, {"sigma": "-0.1"}, "sigma -0.1 is out of range"),

@@ -15,6 +15,7 @@ from auditor.errors import IncompleteRunError, InputError
 from auditor.plan import make_plan
 from auditor.results import AuditResult
 from auditor.store import RunFolder
+from profiles import load_profile
 
 TASKS = (
     *("clean", "sigma-0-0", "sigma-1-0", "sigma-2-0"),
@@ -442,6 +443,25 @@ def test_labels_that_cannot_be_the_models_are_refused(classifier, images, tiny, 
     wrong = dataclasses.replace(images, **changed)
     with pytest.raises(InputError, match=message):
         make_plan(classifier, wrong, **tiny)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"images": 200}, "images = 200 in each half"),
+        ({"method": "grad_x_input"}, "method = 'grad_x_input' is not audited"),
+    ],
+    ids=["images", "method"],
+)
+def test_criteria_that_this_audit_cannot_judge_are_refused(
+    classifier, images, tiny, changed, words
+):
+    declared = load_profile("compliance")
+    first = dataclasses.replace(declared.criteria[0], **changed)
+    profile = dataclasses.replace(declared, criteria=(first, *declared.criteria[1:]))
+    with pytest.raises(InputError, match=words) as caught:
+        make_plan(classifier, images, profile=profile, **tiny)
+    assert "'worst_case_overlap'" in str(caught.value)
 
 
 def test_too_few_images_for_a_verdict_are_announced(classifier, images, tiny):

@@ -1,30 +1,41 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
 import pytest
 
 import profiles
-from profiles import ProfileError, load_profile
+from profiles import (
+    Criterion,
+    Gates,
+    Measure,
+    Objective,
+    ProfileError,
+    Threat,
+    load_profile,
+)
+from profiles.schema import KEYS
 
 FOLDER = Path(profiles.__file__).parent
 COMPLIANCE = (FOLDER / "compliance.toml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["compliance", "debugging", "discovery"])
+@pytest.mark.parametrize("name", ["clinical", "compliance", "debugging", "discovery"])
 def test_shipped_profiles_load_and_say_where_every_threshold_comes_from(name):
     profile = load_profile(name)
     assert profile.name == name
-    assert profile.confidence == 0.95
+    assert profile.confidence == (0.99 if name == "clinical" else 0.95)
     for criterion in profile.criteria:
+        assert criterion.basis == "judgment"
         assert criterion.because.startswith("A judgment"), "no paper derives these thresholds"
     assert "Judgments" in profile.gates.because
     assert profile.sha256 == hashlib.sha256((FOLDER / f"{name}.toml").read_bytes()).hexdigest()
 
 
 def test_available_lists_every_file():
-    assert profiles.available() == ("compliance", "debugging", "discovery")
+    assert profiles.available() == ("clinical", "compliance", "debugging", "discovery")
 
 
 def test_gates_are_those_of_the_mathematics():
@@ -77,6 +88,14 @@ ERRORS = [
     ('title = "Compliance evidence"', 'titel = "x"', ["unknown key 'titel'", "'title'"]),
     ("bound = 0.6", "bound = 0.6\nepsilom = 4", ["[[criteria]] number 1", "'epsilom'", "epsilon"]),
     ("bound = 0.6", "zzz = 1", ["unknown key 'zzz'", "Known keys"]),
+    ("bound = 0.6", "bound = 0.6\nconfidence = 1", ["[[criteria]] number 1", "confidence is 1"]),
+    ("bound = 0.6", "bound = 0.6\nimages = 3", ["number 1", "images is 3", "from 30"]),
+    ('basis = "judgment"', 'basis = "hearsay"', ["basis 'hearsay'", "regulation"]),
+    ('direction = "max', 'indifference = -1\ndirection = "max', ["[objective]", "indifference"]),
+    ("[gates]", "[measure]\nsigmas = [2]\n[gates]", ["[measure]", "sigmas", "[0, 1]"]),
+    ("[gates]", "[measure]\nsamples = 1.5\n[gates]", ["samples is 1.5", "whole number"]),
+    ('metric = "topk_intersection"', 'metric = "gini"', ["[objective]", "probe = 'quality'"]),
+    ('metric = "topk_intersection"', 'metric = "zip"', ["[objective]", "no probe measures"]),
     ("bound = 0.6", "", ["[[criteria]] number 1", "'bound' is missing"]),
     ("bound = 0.6", 'bound = "high"', ["bound must be a finite number", "'high'"]),
     ("bound = 0.6", "bound = true", ["bound must be a finite number", "True"]),
@@ -125,7 +144,9 @@ def test_errors_name_the_place_and_the_remedy(tmp_path, old, new, words):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ProfileError, match=r"complience.*\nKnown.*compliance, debugging, discov"):
+    with pytest.raises(
+        ProfileError, match=r"complience.*\nKnown.*clinical, compliance, debugging, discov"
+    ):
         load_profile("complience")
 
 
@@ -159,3 +180,73 @@ def test_a_dotted_key_of_great_depth_does_not_overflow(tmp_path):
     path.write_text(COMPLIANCE.replace('name = "compliance"', deep, 1))
     with pytest.raises(ProfileError):
         load_profile(path)
+
+
+GAIN = """
+[[criteria]]
+name = "gain"
+title = "Gain"
+probe = "attack"
+attack = "strongest"
+metric = "topk_intersection"
+compared_to = "unsmoothed"
+comparison = ">="
+bound = 0.1
+because = "A judgment."
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            'metric = "normalized_fidelity_error"',
+            'compared_to = "unsmoothed"\nmetric = "normalized_fidelity_error"',
+            ["'fidelity'", "at its best there", "compared_to"],
+        ),
+        (
+            "bound = 1.0",
+            "bound = 0.0",
+            ["'fidelity' allows no smoothing", "'gain' asks for a gain", "Relax"],
+        ),
+        (
+            'name = "gain"',
+            'name = "again"',
+            ["'gain' and 'again' limit the same quantity", "Keep the stricter"],
+        ),
+    ],
+    ids=["better than the best", "gain without smoothing", "twice"],
+)
+def test_contradictory_criteria_are_refused(tmp_path, old, new, words):
+    text = COMPLIANCE.replace("[gates]", f"{GAIN}\n[gates]")
+    if new == 'name = "again"':
+        text = text.replace("[gates]", f"{GAIN.replace(old, new)}\n[gates]")
+    else:
+        bound = "bound = -0.1" if "compared_to" in new else "bound = 1.0"
+        text = text.replace("bound = 1.0", bound).replace(old, new)
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ProfileError) as caught:
+        load_profile(path)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 2
+    assert [word for word in words if word not in message] == []
+
+
+def test_a_profile_may_say_what_to_measure(tmp_path):
+    path = tmp_path / "mine.toml"
+    measure = "[measure]\nsigmas = [0.2, 0.1]\nsamples = 16\nbudget = 90\n\n[gates]"
+    path.write_text(COMPLIANCE.replace("[gates]", measure))
+    assert load_profile(path).measure == Measure(sigmas=(0.1, 0.2), samples=16, budget=90)
+
+
+@pytest.mark.parametrize("section", [section for section in KEYS if section])
+def test_the_schema_lists_the_keys_that_are_read(section):
+    kind = {
+        "threat": Threat,
+        "measure": Measure,
+        "objective": Objective,
+        "criteria": Criterion,
+        "gates": Gates,
+    }[section]
+    assert set(KEYS[section]) == {field.name for field in dataclasses.fields(kind)}
