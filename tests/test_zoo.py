@@ -1,6 +1,8 @@
-"""Architectures that people deploy, with random weights: attention, and every usual activation."""
+"""Architectures that people deploy: attention, every usual activation, and real weights."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +22,9 @@ ARCHITECTURES = {
     "swin_t": 64,
     "vit_b_16": 224,  # its position embedding has one size
 }
+LITE = {"lite0": 224, "lite1": 240, "lite2": 260}
+CATS, ESPRESSO = range(281, 286), 967  # ImageNet's classes
+FACTORIES = Path(__file__).parent.parent / "examples" / "efficientnet_lite.py"
 NO_DOUBLE_BACKWARD = {"mobilenet_v3_small", "mobilenet_v3_large"}  # torch's hardsigmoid has none
 
 
@@ -121,3 +126,28 @@ def test_its_saved_forms_need_no_trust_and_explain_the_same(name, images, tmp_pa
         spec = str(tmp_path / file)
         saved = load_model(spec, input_size=(3, *x.shape[2:]), mean=[0.5], std=[0.5])
         assert torch.dist(explain(saved), wanted) < 1e-4 * wanted.norm(), file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LITE)
+def test_real_weights_see_what_is_there_and_their_maps_move(name, tmp_path):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from PIL import Image
+    from skimage import data
+
+    for photograph in ("chelsea", "coffee"):
+        Image.fromarray(getattr(data, photograph)()).save(tmp_path / f"{photograph}.png")
+    model = load_model(
+        f"{FACTORIES}:{name}", input_size=LITE[name], mean=[127 / 255], std=[128 / 255]
+    )
+    images = auditor.load_images(tmp_path, input_shape=model.input_shape)
+    with torch.no_grad():
+        cat, coffee = model(images.pixels).argmax(dim=1).tolist()
+    assert cat in CATS
+    assert coffee == ESPRESSO
+    attacked = auditor.attack(model, images, attack="topk", epsilons=(1.0,), steps=5)
+    assert attacked.attacked == 2
+    (row,) = attacked.rows
+    kept = row.mean("eight_bits", "topk_intersection")
+    assert kept is not None
+    assert kept < 0.5
