@@ -19,9 +19,11 @@ from auditor.options import (
     explanation,
     input_options,
     load_input,
+    target_option,
 )
 from auditor.plan import forecast, make_plan
 from auditor.settings import EFFORTS
+from auditor.specs import parse_target
 from profiles import available
 
 
@@ -34,6 +36,7 @@ from profiles import available
     metavar="SPEC",
     help="The task learned anew: SPEC,weights=FILE,input-size=240,... Repeatable.",
 )
+@target_option
 @explain_option
 @click.option(
     "--profile",
@@ -54,6 +57,7 @@ from profiles import available
 def check(
     *,
     twins: tuple[str, ...],
+    target: str,
     method: str | None,
     explain: str | None,
     profile: str,
@@ -84,6 +88,7 @@ def check(
         device=device,
         batch=batch,
         seed=seed,
+        target=parse_target(target),
         explain=explanation(method=method, explain=explain),
     )
     members = {

@@ -58,6 +58,7 @@ def test_every_check_is_shown_and_has_its_line_in_the_docs(run, here):
     ("changes", "message"),
     [
         ({"images": "missing.npz"}, "missing.npz"),
+        ({"target": "99"}, r"--target 99: network \(model.safetensors\) has classes 0 to 9"),
         ({"input-size": "1x9x9"}, "rejects|size|shape"),
         ({"profile": "hope"}, "hope"),
     ],
