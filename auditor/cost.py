@@ -18,6 +18,7 @@ from attacks import MassCenter
 from attacks.pool import KEEP
 from auditor.attributions import Method
 from auditor.evaluation import Evaluator
+from auditor.gallery import MEDIAN, WORST
 from auditor.probes.natural import CHANGES
 from auditor.probes.quality import ATTACKED, OF_MAPS, OF_MORE_MAPS
 from auditor.probes.subject import SIMPLE_GRAD, fees
@@ -26,7 +27,6 @@ from auditor.probes.transfer import corners
 from auditor.quality import METRICS
 from auditor.results import Cost
 from auditor.settings import Settings
-from auditor.tasks import GALLERY
 
 FORWARD = 1 / 3
 """Cost of a forward pass in gradients (forward and backward pass)."""
@@ -70,7 +70,7 @@ def predict_costs(
     )
     doubled = _attack(s, sigma=1.0, budget=2 * s.smooth_budget, objectives=False, method=method)
     members = 1 + smooth * (n + 1)
-    shown = min(GALLERY, images)
+    shown = min(WORST + MEDIAN, images)
     rows = [
         Cost(probe="smoothing", gradients=images * (1 + smooth * (2 * n + 1)), forwards=images),
         Cost(
@@ -109,7 +109,9 @@ def predict_costs(
         ),
         _transfer(s, images=images),
         _quality(s, images=images),
-        Cost(probe="gallery", gradients=shown * (2 + 3 * n), forwards=shown),
+        Cost(
+            probe="gallery", gradients=shown * (2 + 2 * n * smooth), forwards=shown * (1 + smooth)
+        ),
     ]
     priced = [
         row

@@ -248,11 +248,11 @@ class AuditResult:
     """A finished audit.
 
     ``not_applicable`` holds the probes that this model cannot have, each with the reason.
-    ``gallery`` holds the pictures of the most-moved images (from ``maps.npz``, not in the JSON):
-    ``index`` (g,), ``image``, ``perturbed_plain``, ``perturbed_smooth`` (g, C, H, W) in [0, 1];
-    ``plain_before``, ``plain_after``, ``smooth_before``, ``smooth_after`` (g, H, W) magnitudes,
-    not negative; ``plain_overlap``, ``smooth_overlap`` (g,) top-k intersections; scalars
-    ``sigma`` (pixel units), ``epsilon_plain`` and ``epsilon_smooth`` (1/255).
+    ``gallery`` holds the pictures of some images (from ``maps.npz``, not in the JSON): ``index``
+    (g,), the first ``worst`` of them those whose unsmoothed map moved most, the others in the
+    middle; ``image`` (g, C, H, W) in [0, 1]; at each of ``sigmas`` (s,) the ``perturbed`` image
+    (s, g, C, H, W), ``before`` and ``after`` (s, g, H, W), magnitudes that are not negative, and
+    their top-k ``overlap`` (s, g); ``epsilon`` in 1/255.
     """
 
     schema_version: int = SCHEMA_VERSION

@@ -13,6 +13,7 @@ import torch
 from auditor import cost
 from auditor.assemble import gather, measurements
 from auditor.evaluation import Evaluator, Meter
+from auditor.gallery import gallery_rows, gallery_task
 from auditor.metrics.drift import chance
 from auditor.models import Classifier
 from auditor.plan import Plan
@@ -23,10 +24,8 @@ from auditor.sigma import pending_convergence, recommend
 from auditor.store import Arrays, RunFolder
 from auditor.target import explained_classes
 from auditor.tasks import (
-    GALLERY,
     Bench,
     convergence_task,
-    gallery_task,
     quality_task,
     sigma_task,
     transfer_task,
@@ -158,7 +157,7 @@ class Run:
                     if m.sigma is not None and m.epsilon is not None
                 },
             )
-        return found, recommendation, self._gallery(bench, records, recommendation), clean
+        return found, recommendation, self._gallery(bench, records), clean
 
     def _bench(self, clean: Arrays) -> Bench:
         plan = self.plan
@@ -262,11 +261,9 @@ class Run:
         smaller = [own[e] for e in sorted(own) if e < epsilon][-1:]
         return tuple(smaller + ([transferred[epsilon]] if sigma and transferred else []))
 
-    def _gallery(self, bench: Bench, records: Records, recommendation: Recommendation) -> Arrays:
-        """Pictures of the images whose unsmoothed map moved most, at the σ considered."""
+    def _gallery(self, bench: Bench, records: Records) -> Arrays:
+        """Pictures of the images whose unsmoothed map moved most and of those in the middle."""
         epsilon = self.plan.profile.front_epsilon(*self.plan.classifier.input_shape[1:])
-        smooth = [sigma for sigma in self.plan.settings.sigmas if sigma]
-        sigma = recommendation.considered or (smooth[0] if smooth else 0.0)
         key = Key(
             probe="attack",
             metric="topk_intersection",
@@ -274,15 +271,14 @@ class Run:
             sigma=0.0,
             epsilon=epsilon,
         )
-        overlap = records.get(key, np.full(len(self.correct), np.nan))  # if none was attacked
-        worst = np.argsort(np.nan_to_num(overlap, nan=np.inf), kind="stable")
-        rows = [int(row) for row in worst[:GALLERY] if np.isfinite(overlap[row])]
+        # Without the record no image was attacked.
+        rows = gallery_rows(records.get(key, np.full(len(self.correct), np.nan)))
         if not rows:
             return {}
 
         def make() -> Arrays:
-            pair = [self._delta(at, epsilon, rows) for at in (0.0, sigma)]
-            return gallery_task(bench, rows, *pair, sigma=sigma, epsilon=epsilon)
+            deltas = {at: self._delta(at, epsilon, rows) for at in self.plan.settings.sigmas}
+            return gallery_task(bench, rows, deltas, epsilon=epsilon)
 
         arrays = self.task("gallery", make)
         return {name: value for name, value in arrays.items() if not name.startswith("meter|")}

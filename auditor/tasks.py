@@ -14,7 +14,6 @@ from attacks import Clean, overlap
 from auditor.attributions import FRESH, Method
 from auditor.evaluation import Evaluator, Meter
 from auditor.images import ImageSet
-from auditor.metrics.drift import Reference
 from auditor.metrics.views import is_zero, magnitude
 from auditor.models import Classifier
 from auditor.probes.attack_drift import AttackBudget, Deltas, attack_drift, search
@@ -28,9 +27,6 @@ from auditor.probes.transfer import transfer_matrix
 from auditor.records import Key, Records
 from auditor.settings import Settings
 from auditor.store import Arrays
-
-GALLERY = 4
-"""Images in the gallery of the report."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -181,7 +177,7 @@ def convergence_task(
         known=[{epsilon: delta} for delta in known],
     )
     delta = found["strongest"][epsilon]
-    moved = _moved(bench, evaluator, subject, delta, sigma)
+    moved = moved_map(bench, evaluator, subject, delta, sigma)
     lost = delta.flatten(1).isnan().any(dim=1) | is_zero(maps.shown)
     key = Key(
         probe="attack",
@@ -227,46 +223,6 @@ def quality_task(bench: Bench, rows: Sequence[int], decisive: Collection[str]) -
     return {key.encode(): values for key, values in records.items()}
 
 
-def gallery_task(
-    bench: Bench,
-    rows: Sequence[int],
-    plain_delta: Tensor,
-    smooth_delta: Tensor,
-    *,
-    sigma: float,
-    epsilon: float,
-) -> Arrays:
-    """Pictures of the most-moved images: clean and attacked, unsmoothed and smoothed."""
-    subject = bench.subject(rows)
-    evaluator = bench.evaluator("gallery")
-
-    def story(sigma: float, delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        samples = bench.budget(sigma).samples
-        before = clean_maps(evaluator, subject, sigma=sigma, samples=samples).shown
-        after = _moved(bench, evaluator, subject, delta, sigma)
-        kept = Reference(before, subject.k).drift(after)["topk_intersection"]
-        return magnitude(before), magnitude(after), kept
-
-    plain_before, plain_after, plain_overlap = story(0.0, plain_delta)
-    smooth_before, smooth_after, smooth_overlap = story(sigma, smooth_delta)
-    tensors = {
-        "index": torch.tensor(list(rows)),
-        "image": subject.x,
-        "perturbed_plain": subject.x + plain_delta.nan_to_num(),
-        "perturbed_smooth": subject.x + smooth_delta.nan_to_num(),
-        "plain_before": plain_before,
-        "plain_after": plain_after,
-        "plain_overlap": plain_overlap,
-        "smooth_before": smooth_before,
-        "smooth_after": smooth_after,
-        "smooth_overlap": smooth_overlap,
-        "sigma": torch.tensor(sigma),
-        "epsilon_plain": torch.tensor(epsilon),
-        "epsilon_smooth": torch.tensor(epsilon),
-    }
-    return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
-
-
 def _wanted(bench: Bench, subject: Subject, sigma: float) -> Tensor | None:
     """The maps (B, H, W) that manipulation aims at: that of the next image of the audit.
 
@@ -281,9 +237,10 @@ def _wanted(bench: Bench, subject: Subject, sigma: float) -> Tensor | None:
     return magnitude(maps).masked_fill(is_zero(maps).reshape(-1, 1, 1), torch.nan)
 
 
-def _moved(
+def moved_map(
     bench: Bench, evaluator: Evaluator, subject: Subject, delta: Tensor, sigma: float
 ) -> Tensor:
+    """The map (B, C, H, W) of perturbed images at a σ, with noise that no search has seen."""
     samples = bench.budget(sigma).samples
     explain = subject.explainer(evaluator, sigma=sigma, samples=samples, stream=FRESH)
     rows = torch.arange(len(subject.x))

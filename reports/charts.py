@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reportlab.graphics.shapes import Drawing, Group, Line, PolyLine, Rect, String
+from reportlab.graphics.shapes import Circle, Group, Line, PolyLine, Rect, String
 from reportlab.lib.colors import Color
 
+from reports.alternative import Chart
 from reports.markers import draw_marker
 from reports.style import BAND, BOLD, INK, QUIET, RULE, SANS, TEXT_WIDTH, Look, text_width
 
@@ -73,7 +75,7 @@ def grid_chart(
     mark: int | None = None,
     mark_label: str = "recommended",
     legend_rows: int = 1,
-) -> Drawing:
+) -> Chart:
     """Curves over evenly spaced positions, labeled by ``ticks``; whiskers are the intervals.
 
     The positions are categories, so that σ = 0 and a log-spaced or quadratic grid both read well.
@@ -96,7 +98,7 @@ def grid_chart(
         x=(-0.5, len(ticks) - 0.5),
         y=(steps[0], steps[-1]),
     )
-    drawing = Drawing(width, height)
+    drawing = Chart(width, height)
     drawing.add(_text(0, height - 9, title, size=7.6, font=BOLD))
     if mark is not None:
         drawing.add(_band(frame, mark, mark_label))
@@ -108,7 +110,8 @@ def grid_chart(
         # a small shift keeps the whiskers of curves at one position apart
         drawing.add(_curve(frame, curve, shift=0.07 * (index - (len(curves) - 1) / 2)))
     drawing.add(_legend(keys, bottom - 34))
-    return drawing
+    told = "; ".join(_told(curve, ticks) for curve in curves)
+    return drawing.described(f"Chart: {title}, over {x_title}. {told}.")
 
 
 def bar_chart(
@@ -119,7 +122,7 @@ def bar_chart(
     width: float = TEXT_WIDTH,
     height: float = 120,
     mark: int | None = None,
-) -> Drawing:
+) -> Chart:
     """Shares between 0 and 1, one bar for each category, its percentage on top."""
     frame = Frame(
         left=_LEFT,
@@ -129,7 +132,7 @@ def bar_chart(
         x=(-0.5, len(bars) - 0.5),
         y=(0.0, 1.0),
     )
-    drawing = Drawing(width, height)
+    drawing = Chart(width, height)
     drawing.add(_text(0, height - 9, title, size=7.6, font=BOLD))
     if mark is not None:
         drawing.add(_band(frame, mark, ""))
@@ -149,7 +152,8 @@ def bar_chart(
             )
         )
         drawing.add(_text((left + right) / 2, top + 2, f"{100 * share:.0f}%", anchor="middle"))
-    return drawing
+    told = ", ".join(f"{label}: {100 * share:.0f}%" for label, share in bars)
+    return drawing.described(f"Bars: {title}, over {x_title}. {told}.")
 
 
 def scatter_chart(
@@ -161,7 +165,7 @@ def scatter_chart(
     look: Look,
     width: float = TEXT_WIDTH,
     height: float = 205,
-) -> Drawing:
+) -> Chart:
     """Positive points on two logarithmic axes of one range, with the line of equality."""
     logs = [(math.log10(x), math.log10(y)) for x, y in points]
     low = math.floor(min(min(p) for p in logs))
@@ -176,7 +180,7 @@ def scatter_chart(
     )
     step = max(1, math.ceil((high - low) / 7))
     powers = tuple(float(p) for p in range(low, high + 1, step))
-    drawing = Drawing(width, height)
+    drawing = Chart(width, height)
     drawing.add(_text(0, height - 9, title, size=7.6, font=BOLD))
     drawing.add(_text(0, height - 20, f"vertical: {y_title}"))
     drawing.add(_y_axis(frame, powers, _power))
@@ -189,7 +193,67 @@ def scatter_chart(
     drawing.add(Line(*start, *end, strokeColor=INK, strokeDashArray=[4, 3], strokeWidth=0.8))
     for x, y in logs:
         drawing.add(draw_marker(*frame.at(x, y), look, size=2.0))
-    return drawing
+    return drawing.described(f"Scatter of {len(points)} images: {title}. {x_title} by {y_title}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A point of the trade-off: its label, its two values, and how it is drawn."""
+
+    label: str
+    x: float
+    y: float
+    on_front: bool
+    chosen: bool
+
+
+def front_chart(
+    *,
+    title: str,
+    candidates: Sequence[Candidate],
+    x_title: str,
+    y_title: str,
+    look: Look,
+    width: float = TEXT_WIDTH,
+    height: float = 180,
+) -> Chart:
+    """Candidates by two quantities; those on the Pareto front filled, the chosen one circled."""
+    x_steps = nice_ticks(min(c.x for c in candidates), max(c.x for c in candidates))
+    y_steps = nice_ticks(min(c.y for c in candidates), max(c.y for c in candidates))
+    frame = Frame(
+        left=_LEFT,
+        bottom=28,
+        width=width - _LEFT - 30,
+        height=height - 28 - _TOP - 10,
+        x=(x_steps[0], x_steps[-1]),
+        y=(y_steps[0], y_steps[-1]),
+    )
+    drawing = Chart(width, height)
+    drawing.add(_text(0, height - 9, title, size=7.6, font=BOLD))
+    drawing.add(_text(0, height - 20, f"vertical: {y_title}"))
+    drawing.add(_y_axis(frame, y_steps, _plain))
+    for step in x_steps:
+        x, _ = frame.at(step, frame.y[0])
+        drawing.add(_text(x, frame.bottom - 9, _plain(step), anchor="middle"))
+    drawing.add(_text(frame.left + frame.width / 2, frame.bottom - 21, x_title, anchor="middle"))
+    for c in candidates:
+        x, y = frame.at(c.x, c.y)
+        if c.chosen:
+            drawing.add(Circle(x, y, 6, fillColor=None, strokeColor=INK, strokeWidth=0.8))
+        mark = dataclasses.replace(look, filled=c.on_front)
+        drawing.add(draw_marker(x, y, mark, size=2.6))
+        font = BOLD if c.chosen else SANS
+        drawing.add(_text(x + 8, y - 2.3, c.label, font=font))
+    told = "; ".join(
+        f"{c.label}: {c.x:.3g} and {c.y:.3g}{', on the front' if c.on_front else ''}"
+        for c in candidates
+    )
+    return drawing.described(f"Trade-off: {title}. {x_title} and {y_title}. {told}.")
+
+
+def _told(curve: Curve, ticks: Sequence[str]) -> str:
+    values = ", ".join(f"{mean:.3g} at {ticks[int(x)]}" for x, mean, _, _ in curve.points)
+    return f"{curve.label}: {values}"
 
 
 def _text(

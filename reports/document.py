@@ -112,7 +112,7 @@ class _Document(BaseDocTemplate):  # type: ignore[misc]  # reportlab is untyped
                 story.append(section(titles[number]))
             else:
                 own_page = part.own_page and len(content) > 1
-                story += [PageBreak()] if own_page else [CondPageBreak(height / 4), Spacer(1, 12)]
+                story += [PageBreak()] if own_page else [CondPageBreak(height / 6), Spacer(1, 12)]
                 story.append(section(titles[number]))
             story += content
         return story

@@ -10,8 +10,8 @@ from PIL import Image
 from reportlab.graphics.shapes import Drawing, Rect, String
 from reportlab.lib.colors import Color
 from reportlab.lib.utils import ImageReader
-from reportlab.platypus import Image as Picture
 
+from reports.alternative import Picture
 from reports.formatting import number
 from reports.style import INK, RULE, SANS
 
@@ -54,7 +54,7 @@ def image_png(image: Array) -> bytes:
     return _png(pixels[0] if pixels.shape[0] < 3 else np.moveaxis(pixels[:3], 0, -1))
 
 
-class _Framed(Picture):  # type: ignore[misc]  # reportlab is untyped
+class _Framed(Picture):
     """A picture with a thin frame, without which a pale map has no edge."""
 
     def draw(self) -> None:
@@ -65,11 +65,13 @@ class _Framed(Picture):  # type: ignore[misc]  # reportlab is untyped
         self.canv.rect(0, 0, self.drawWidth, self.drawHeight)
 
 
-def picture(png: bytes, *, side: float) -> Picture:
+def picture(png: bytes, *, side: float, alternative: str) -> Picture:
     """A picture that fits a square of ``side`` points, its proportions kept."""
     width, height = ImageReader(io.BytesIO(png)).getSize()
     scale = side / max(width, height)
-    return _Framed(io.BytesIO(png), width=width * scale, height=height * scale)
+    framed = _Framed(io.BytesIO(png), width=width * scale, height=height * scale)
+    framed.alternative = alternative
+    return framed
 
 
 def legend(top: float, *, width: float = 90) -> Drawing:

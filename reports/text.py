@@ -141,9 +141,10 @@ ATTACK_READING = (
 )
 
 GALLERY_READING = (
-    "The images whose explanations moved most. The maps of one row share one color scale (white "
-    "is zero; the darkest blue is the 99th percentile of both maps, larger values are "
-    "clipped). Scales differ between rows because smoothed maps are smaller."
+    "First the images whose unsmoothed maps moved most, then some in the middle. The maps of one "
+    "row share one color scale (white is zero; the darkest blue is the 99th percentile of both "
+    "maps, larger values are clipped). Scales differ between rows because smoothed maps are "
+    "smaller."
 )
 
 SMOOTHING_READING = (
@@ -181,6 +182,11 @@ DECISION_READING = (
     "Every σ first has to pass the gates; then the profile's criteria; among those left, the "
     "objective decides. A σ is off the Pareto front, and never recommended, where another one "
     "is at least as good in attack drift, fidelity and stability, and better in one of them."
+)
+
+FRONT_READING = (
+    "Filled: on the Pareto front, which takes stability against retraining into account as well; "
+    "circled: the σ in question. The best corner is at the lower right."
 )
 
 LIMITATIONS = (

@@ -7,8 +7,8 @@ from reportlab.platypus import Flowable
 from auditor.results import AuditResult, Measurement
 from reports.blocks import paragraph, table
 from reports.formatting import count, number, short
+from reports.pictures import class_name
 from reports.sections.attack import worst_case
-from reports.sections.gallery import class_name
 from reports.series import focus, headline_epsilon, one
 
 MOST = 200
@@ -46,7 +46,10 @@ def build(result: AuditResult) -> list[Flowable]:
         lead += f"The {MOST} worst of {count(total)} images; all are in the attached audit.json. "
     lead += "“–” stands for an image that is excluded from a figure or was not measured."
     widths = (2.6, 1.4, 1.3, *[1.1] * len(columns))
-    return [paragraph(lead), table(("Image", "Predicted", "Half", *columns), rows, widths)]
+    return [
+        paragraph(lead),
+        table(("Image", "Predicted", "Half", *columns), rows, widths, dense=True),
+    ]
 
 
 def _worst_first(result: AuditResult, sigma: float | None) -> list[int]:

@@ -37,6 +37,7 @@ def build(result: AuditResult) -> list[Flowable]:
     rows = _conditions(result)
     if not rows:
         return [paragraph(text.NOT_RUN["attack"])]
+    shown = (0.0, focus(result))
     parts: list[Flowable] = [paragraph(text.ATTACK_READING)]
     charts = [c for c in (_epsilon_chart(result), _sigma_chart(result)) if c is not None]
     if charts:
@@ -69,11 +70,12 @@ def build(result: AuditResult) -> list[Flowable]:
         subsection("All drift metrics under attack"),
         table(
             ("σ", "ε", "Attack", *(text.METRICS[metric] for metric in DRIFT_METRICS)),
-            [_drift_row(result, m) for m in rows if m.attack in ALL_ATTACKS],
+            [_drift_row(result, m) for m in rows if m.attack in ALL_ATTACKS and m.sigma in shown],
             (1.05, 0.65, 1.3, *[1.25] * len(DRIFT_METRICS)),
         ),
         paragraph(
-            "Small type: confidence interval over images. n and exclusions as in the table above.",
+            "Small type: confidence interval over images. n and exclusions as in the table above. "
+            "The other σ are in the attached audit.json.",
             "caption",
         ),
         *_natural(result),

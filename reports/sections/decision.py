@@ -7,9 +7,10 @@ from reportlab.platypus import Flowable
 from auditor.results import AuditResult, CriterionResult, Gate, SigmaOption
 from reports import sentences, text
 from reports.blocks import bullets, facts, paragraph, status, subsection, table
-from reports.charts import bar_chart
-from reports.formatting import Markup, estimate_cell, markup, percent, short
-from reports.series import focus
+from reports.charts import Candidate, bar_chart, front_chart
+from reports.formatting import NOTHING, Markup, estimate_cell, markup, number, percent, short
+from reports.series import estimate, focus, headline_epsilon
+from reports.style import LOOKS
 
 
 def build(result: AuditResult) -> list[Flowable]:
@@ -30,9 +31,10 @@ def build(result: AuditResult) -> list[Flowable]:
         parts += [subsection("Reasons"), *bullets(answer.reasons)]
     if not answer.options:
         return [*parts, paragraph("No σ was examined.")]
-    parts += [subsection("Every σ that was examined"), _options(result), _wins(result)]
+    parts += [subsection("Every σ that was examined"), _options(result), *_front(result)]
+    parts.append(_wins(result))
     parts += _gates(answer.options)
-    parts += _criteria(answer.options)
+    parts += _criteria(result)
     return parts
 
 
@@ -65,6 +67,46 @@ def _options(result: AuditResult) -> Flowable:
         rows,
         (0.9, 0.9, 1.5, 1, 1, 1.6, 0.9, 1.0),
     )
+
+
+def _front(result: AuditResult) -> list[Flowable]:
+    """What survives an attack against what smoothing costs, σ by σ."""
+    epsilon, chosen = headline_epsilon(result), focus(result)
+    found = []
+    for option in result.recommendation.options:
+        kept = estimate(
+            result,
+            probe="attack",
+            attack="strongest",
+            metric="topk_intersection",
+            sigma=option.sigma,
+            epsilon=epsilon,
+        )
+        cost = estimate(
+            result, probe="smoothing", metric="normalized_fidelity_error", sigma=option.sigma
+        )
+        if kept is not None and (cost is not None or option.sigma == 0):
+            found.append(
+                Candidate(
+                    label=short(option.sigma),
+                    x=kept.mean,
+                    y=cost.mean if cost else 0.0,  # the unsmoothed map is at no distance to itself
+                    on_front=option.on_front,
+                    chosen=option.sigma == chosen,
+                )
+            )
+    if len(found) < 2:
+        return []
+    return [
+        front_chart(
+            title="What an attack leaves against what smoothing costs, for each σ",
+            candidates=found,
+            x_title=f"top-k overlap under attack, ε = {short(epsilon)}/255 (right is better)",
+            y_title="fidelity error, normalized (lower is better)",
+            look=LOOKS["plain"],
+        ),
+        paragraph(text.FRONT_READING, "caption"),
+    ]
 
 
 def _wins(result: AuditResult) -> Flowable:
@@ -107,30 +149,32 @@ def _gate_cell(gate: Gate | None) -> Markup:
     return Markup(f"{outcome}<br/>{markup(sentences.gate_line(gate))}")
 
 
-def _criteria(options: tuple[SigmaOption, ...]) -> list[Flowable]:
-    rows = [_criterion_row(criterion) for option in options for criterion in option.criteria]
-    if not rows:
+def _criteria(result: AuditResult) -> list[Flowable]:
+    """Every criterion at every σ, and the reasons at the σ in question."""
+    options = result.recommendation.options
+    titles: dict[str, str] = {c.name: c.title for o in options for c in o.criteria}
+    if not titles:
         return []
+    rows = []
+    for option in options:
+        by_name = {criterion.name: criterion for criterion in option.criteria}
+        rows.append((short(option.sigma), *(_criterion_cell(by_name.get(name)) for name in titles)))
+    reasons = [f"{c.title}: {c.reason}" for c in result.recommendation.criteria if c.reason]
     return [
         subsection("Criteria at every σ, on both halves of the images"),
-        table(
-            ("σ", "Criterion", "Required", "Screening", "Confirming", "Result", "Reason"),
-            rows,
-            (0.8, 1.9, 1.5, 1.2, 1.2, 1.3, 2.4),
-        ),
+        paragraph("Result, then means on the screening and on the confirming half.", "caption"),
+        table(("σ", *titles.values()), rows, (0.55, *[1.4] * len(titles))),
+        *([subsection("At the σ in question", reserve=30), *bullets(reasons)] if reasons else []),
     ]
 
 
-def _criterion_row(criterion: CriterionResult) -> tuple[str, ...]:
-    return (
-        short(criterion.sigma),
-        criterion.title,
-        sentences.requirement(criterion),
-        estimate_cell(criterion.screen),
-        estimate_cell(criterion.confirm),
-        status(criterion.status),
-        criterion.reason,
+def _criterion_cell(criterion: CriterionResult | None) -> Markup:
+    if criterion is None:
+        return status("not run")
+    means = " · ".join(
+        number(half.mean) if half else NOTHING for half in (criterion.screen, criterion.confirm)
     )
+    return Markup(f"{status(criterion.status)}<br/>{markup(means)}")
 
 
 def _tally(passed: int, of: int) -> str:

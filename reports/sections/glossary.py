@@ -11,4 +11,4 @@ from reports.definitions import TERMS
 
 def build(result: AuditResult) -> list[Flowable]:
     """One row for each term."""
-    return [table(("Term", "Meaning", "Range", "Better"), TERMS, (1.5, 4.6, 1.1, 0.7))]
+    return [table(("Term", "Meaning", "Range", "Better"), TERMS, (1.5, 4.6, 1.1, 0.7), dense=True)]

@@ -91,7 +91,8 @@ def test_the_forecast_counts_what_is_asked():
         return gradients(predict_costs(changed, images=images, twins=twins, classes=classes))
 
     # The gallery is the only part that does not grow with the images.
-    gallery = 4 * (2 + 3 * settings.samples + FORWARD)
+    sigmas = len(settings.sigmas)
+    gallery = 6 * (2 + 2 * (sigmas - 1) * settings.samples + sigmas * FORWARD)
     assert total(images=20) - gallery == pytest.approx(2 * (total() - gallery))
     assert total(twins=2) > total() > total(twins=0)
     assert total(classes=1000) == total(classes=20) > total(classes=2)  # at most 20 are used

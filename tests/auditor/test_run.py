@@ -87,9 +87,9 @@ def test_the_gallery_shows_the_perturbations_that_were_found(plan, tmp_path):
     result = engine.execute(plan, folder, command="")
     rows = result.gallery["index"].astype(int).tolist()
     assert len({row // 4 for row in rows}) > 1  # of several parts
-    epsilon = float(result.gallery["epsilon_plain"])
+    epsilon = float(result.gallery["epsilon"])
     for place, row in enumerate(rows):
         part = [r for r in range(4 * (row // 4), 4 * (row // 4) + 4) if r != 2]
         deltas = folder.load(f"sigma-0-{row // 4}", only="delta|")[f"delta|{epsilon}"]
         moved = result.gallery["image"][place] + deltas[part.index(row)]
-        assert (moved == result.gallery["perturbed_plain"][place]).all()
+        assert (moved == result.gallery["perturbed"][0][place]).all()

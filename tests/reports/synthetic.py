@@ -228,22 +228,19 @@ def _gallery(scenario: Scenario, maker: Maker) -> dict[str, np.ndarray]:
     image = np.repeat(blob[None, None], count, 0).repeat(scenario.channels, 1)
     noise = random.uniform(-8 / 255, 8 / 255, image.shape)
 
-    def maps(scale: float) -> np.ndarray:
-        return scale * blob * random.gamma(1.0, 1.0, (count, side, side))
+    def maps() -> np.ndarray:
+        scales = np.array([2 / (1 + 100 * sigma) for sigma in scenario.sigmas])[:, None, None, None]
+        return scales * blob * random.gamma(1.0, 1.0, (len(scenario.sigmas), count, side, side))
 
     arrays = {
         "index": np.arange(count),
+        "worst": np.array(min(4, count)),
+        "sigmas": np.array(scenario.sigmas),
+        "epsilon": np.array(8.0),
         "image": image,
-        "perturbed_plain": np.clip(image + noise, 0, 1),
-        "perturbed_smooth": np.clip(image - noise, 0, 1),
-        "plain_before": maps(2.0),
-        "plain_after": maps(2.0),
-        "smooth_before": maps(0.02),
-        "smooth_after": maps(0.02),
-        "plain_overlap": np.full(count, 0.1),
-        "smooth_overlap": np.full(count, 0.65),
-        "sigma": np.array(scenario.sigmas[len(scenario.sigmas) // 2]),
-        "epsilon_plain": np.array(8.0),
-        "epsilon_smooth": np.array(8.0),
+        "perturbed": np.stack([np.clip(image + noise, 0, 1)] * len(scenario.sigmas)),
+        "before": maps(),
+        "after": maps(),
+        "overlap": np.linspace(0.1, 0.65, len(scenario.sigmas))[:, None].repeat(count, 1),
     }
     return {name: np.asarray(a, dtype=np.float32) for name, a in arrays.items()}

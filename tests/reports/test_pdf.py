@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -151,6 +152,16 @@ def test_paper_and_structure(make_result, paper, size):
         assert [[round(float(v)) for v in page.mediabox] for page in pdf.pages] == [size] * len(
             pdf.pages
         )
+
+
+def test_charts_and_pictures_have_alternative_text(reader):
+    content = b"".join(page.get_contents().get_data() for page in reader.pages)
+    found = re.findall(rb"/Span <</Alt <([0-9A-F]+)>>> BDC", content)
+    assert content.count(b"BDC") == content.count(b"EMC") == len(found)
+    words = [bytes.fromhex(text.decode()).decode("utf-16") for text in found]
+    assert sum(w.startswith("Chart: ") for w in words) > 10
+    assert any(w.startswith("Trade-off: ") for w in words)
+    assert any(w.startswith("Map after the attack, digits/7/held-out-00000.png") for w in words)
 
 
 def test_it_never_claims_compliance(data):
