@@ -109,9 +109,7 @@ def predict_costs(
         ),
         _transfer(s, images=images),
         _quality(s, images=images),
-        Cost(
-            probe="gallery", gradients=shown * (2 + 2 * n * smooth), forwards=shown * (1 + smooth)
-        ),
+        Cost(probe="gallery", gradients=shown * (2 + 2 * n * smooth), forwards=shown * 2 * smooth),
     ]
     priced = [
         row

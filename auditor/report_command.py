@@ -10,6 +10,7 @@ import click
 
 import reports
 from auditor.errors import AuditorError, InputError
+from auditor.reconsider import other_verdicts
 from auditor.results import AuditResult
 from auditor.seal import sealed
 
@@ -75,9 +76,12 @@ def write_reports(
     AuditorError
         A ``failure`` if a file cannot be written.
     """
+    others = other_verdicts(result) if "html" in targets else None
     for form, target in targets.items():
         try:
-            reports.write_report(result, target, form=form, paper=paper)
+            reports.write_report(result, target, form=form, paper=paper, others=others)
+        except ModuleNotFoundError as error:
+            raise failure(str(error)) from error
         except OSError as error:
             raise failure(
                 f"{target}: cannot be written ({error.strerror}). Make room or correct the path, "

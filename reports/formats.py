@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from auditor.results import AuditResult
+from auditor.results import AuditResult, Recommendation
 from reports.files import write_whole
+from reports.html import html
 from reports.junit import junit
 from reports.markdown import markdown
 from reports.pdf import render
 
 FILES = {
     "pdf": "report.pdf",
+    "html": "report.html",
     "json": "report.json",
     "junit": "report.xml",
     "markdown": "report.md",
@@ -27,7 +29,12 @@ _TEXTS: dict[str, Callable[[AuditResult], str]] = {
 
 
 def write_report(
-    result: AuditResult, path: str | Path, *, form: str = "pdf", paper: str = "a4"
+    result: AuditResult,
+    path: str | Path,
+    *,
+    form: str = "pdf",
+    paper: str = "a4",
+    others: Mapping[str, Recommendation] | None = None,
 ) -> None:
     """Write the report of an audit in one of the :data:`FILES`' formats, whole or not at all.
 
@@ -40,21 +47,26 @@ def write_report(
     path
         The file to write; its folder must exist. An existing file is replaced.
     form
-        ``pdf``, ``json`` (the results themselves, as in ``docs/schema``), ``junit`` or
+        ``pdf``, ``html``, ``json`` (the results themselves, as in ``docs/schema``), ``junit`` or
         ``markdown``.
     paper
         ``a4`` or ``letter``, for ``pdf``.
+    others
+        What other profiles would say of the same measurements, by name, for ``html``.
 
     Raises
     ------
     OSError
         The folder is missing or cannot be written.
+    ModuleNotFoundError
+        ``html`` without plotly.
     ValueError
         ``result.created`` is not an ISO 8601 time, or a number is not finite.
     """
     if form == "pdf":
         data = render(result, paper=paper)
     else:
+        words = html(result, others) if form == "html" else _TEXTS[form](result)
         # a lone surrogate in a file name becomes its escape, so that the bytes are UTF-8
-        data = _TEXTS[form](result).encode("utf-8", errors="backslashreplace")
+        data = words.encode("utf-8", errors="backslashreplace")
     write_whole(Path(path), data)

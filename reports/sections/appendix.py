@@ -15,7 +15,19 @@ MOST = 200
 
 
 def build(result: AuditResult) -> list[Flowable]:
-    """At most 200 rows, ordered by what the attack leaves of the smoothed map."""
+    """The images on which an attack leaves least of the smoothed map."""
+    header, rows = image_table(result)
+    total, epsilon = len(result.images.names), headline_epsilon(result)
+    lead = f"Attacked: adaptive top-k, ε = {short(epsilon)}/255. " if epsilon is not None else ""
+    if total > MOST:
+        lead += f"The {MOST} worst of {count(total)} images; all are in the attached audit.json. "
+    lead += "“–” stands for an image that is excluded from a figure or was not measured."
+    widths = (2.6, 1.4, 1.3, *[1.1] * (len(header) - 3))
+    return [paragraph(lead), table(header, rows, widths, dense=True)]
+
+
+def image_table(result: AuditResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and at most :data:`MOST` rows, one for each image, the worst first."""
     sigma = focus(result)
     columns: dict[str, Measurement | None] = {
         "Attacked overlap, unsmoothed": worst_case(result, 0.0)
@@ -29,8 +41,6 @@ def build(result: AuditResult) -> list[Flowable]:
             result, probe="smoothing", metric="label_kept", sigma=sigma
         )
     columns["Hessian eigenvalue"] = one(result, probe="curvature", metric="hessian_eigenvalue")
-    total = len(result.images.names)
-    order = _worst_first(result, sigma)
     rows = [
         (
             result.images.names[i],
@@ -38,18 +48,9 @@ def build(result: AuditResult) -> list[Flowable]:
             _half(result, i),
             *(number(m.values[i] if m else None) for m in columns.values()),
         )
-        for i in order[:MOST]
+        for i in _worst_first(result, sigma)[:MOST]
     ]
-    epsilon = headline_epsilon(result)
-    lead = f"Attacked: adaptive top-k, ε = {short(epsilon)}/255. " if epsilon is not None else ""
-    if total > MOST:
-        lead += f"The {MOST} worst of {count(total)} images; all are in the attached audit.json. "
-    lead += "“–” stands for an image that is excluded from a figure or was not measured."
-    widths = (2.6, 1.4, 1.3, *[1.1] * len(columns))
-    return [
-        paragraph(lead),
-        table(("Image", "Predicted", "Half", *columns), rows, widths, dense=True),
-    ]
+    return ("Image", "Predicted", "Half", *columns), rows
 
 
 def _worst_first(result: AuditResult, sigma: float | None) -> list[int]:

@@ -8,18 +8,15 @@ from reportlab.platypus import Flowable, Paragraph, Table
 from auditor.results import AuditResult
 from reports import sentences, text
 from reports.blocks import beside, bullets, gap, paragraph, status, subsection, table, table_style
-from reports.charts import grid_chart
+from reports.charts import Curve, grid_chart
+from reports.curves import COST, KEPT, cost_curves, kept_curves
 from reports.formatting import estimate_cell, join, markup, percent, plural, short
 from reports.series import (
     chance_level,
-    drawn,
     focus_mark,
-    headline_epsilon,
-    over_sigma,
-    partners,
     sigma_ticks,
 )
-from reports.style import INK, LOOKS, RULE, STATUS_COLORS, TEXT_WIDTH, TINT, style
+from reports.style import INK, RULE, STATUS_COLORS, TEXT_WIDTH, TINT, style
 
 _KIND = {"recommended": "good", "no_sigma": "bad", "inconclusive": "open"}
 
@@ -83,7 +80,8 @@ def _numbers(result: AuditResult) -> Table:
 
 
 def _trade_off(result: AuditResult) -> list[Flowable]:
-    better, worse = _overlaps(result), _errors(result)
+    better = _chart(result, KEPT, kept_curves(result), share=True)
+    worse = _chart(result, COST, cost_curves(result), share=False)
     charts = [chart for chart in (better, worse) if chart is not None]
     if not charts:
         return [paragraph(text.NOT_RUN["smoothing"])]
@@ -96,78 +94,22 @@ def _trade_off(result: AuditResult) -> list[Flowable]:
     ]
 
 
-def _overlaps(result: AuditResult) -> Drawing | None:
-    epsilon = headline_epsilon(result)
-    at = {"probe": "attack", "metric": "topk_intersection", "epsilon": epsilon}
-    curves = drawn(
-        over_sigma(
-            result,
-            "untouched image: self-overlap (floor)",
-            LOOKS["self_overlap"],
-            probe="smoothing",
-            metric="self_overlap",
-        ),
-        over_sigma(
-            result,
-            f"attacked, ε = {short(epsilon)}/255",
-            LOOKS["strongest"],
-            **at,
-            attack="strongest",
-        ),
-        over_sigma(
-            result, "random noise of that size", LOOKS["random_signs"], **at, attack="random_signs"
-        ),
-    )
+def _chart(
+    result: AuditResult, title: str, curves: tuple[Curve, ...], *, share: bool
+) -> Drawing | None:
     if not curves:
         return None
     mark, label = focus_mark(result)
     return grid_chart(
-        title="Share of the most important pixels kept",
+        title=title,
         curves=curves,
         ticks=sigma_ticks(result),
         x_title="smoothing σ (pixel units)",
         width=TEXT_WIDTH / 2 - 6,
         height=186,
         legend_rows=3,
-        y_range=(0, 1),
-        levels=chance_level(result),
-        mark=mark,
-        mark_label=label,
-    )
-
-
-def _errors(result: AuditResult) -> Drawing | None:
-    curves = drawn(
-        over_sigma(
-            result,
-            "fidelity error (smoothed against unsmoothed)",
-            LOOKS["fidelity"],
-            probe="smoothing",
-            metric="normalized_fidelity_error",
-        ),
-        *(
-            over_sigma(
-                result,
-                "stability error (against twin)" if index == 0 else f"same, twin {index + 1}",
-                LOOKS["stability"] if index == 0 else LOOKS["plain"],
-                probe="twin",
-                metric="normalized_stability_error",
-                partner=partner,
-            )
-            for index, partner in enumerate(partners(result, "twin")[:2])
-        ),
-    )
-    if not curves:
-        return None
-    mark, label = focus_mark(result)
-    return grid_chart(
-        title="Errors, divided by the mean size of the map",
-        curves=curves,
-        ticks=sigma_ticks(result),
-        x_title="smoothing σ (pixel units)",
-        width=TEXT_WIDTH / 2 - 6,
-        height=186,
-        legend_rows=3,
+        y_range=(0, 1) if share else None,
+        levels=chance_level(result) if share else (),
         mark=mark,
         mark_label=label,
     )

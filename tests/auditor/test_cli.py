@@ -468,6 +468,16 @@ def test_a_run_killed_twice_resumes_to_the_same_audit(run, here):
     assert record["command"] == json.loads((whole / "audit.json").read_text())["command"]
 
 
+def test_a_page_without_plotly_says_what_to_install(run, here, audited, monkeypatch):
+    (here / "bare").mkdir()
+    (here / "bare" / "audit.json").write_text(audited.to_json(), encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    code, out, err = run(["report", "bare", "--format", "html"])
+    assert (code, out) == (2, "")
+    assert "pip install 'attribution-auditor[html]'" in err
+    assert not (here / "bare" / "report.html").exists()
+
+
 def test_several_formats_and_a_run_without_maps(run, here, audited):
     folder = here / "bare"
     folder.mkdir()

@@ -92,7 +92,7 @@ def test_the_forecast_counts_what_is_asked():
 
     # The gallery is the only part that does not grow with the images.
     sigmas = len(settings.sigmas)
-    gallery = 6 * (2 + 2 * (sigmas - 1) * settings.samples + sigmas * FORWARD)
+    gallery = 6 * (2 + 2 * (sigmas - 1) * settings.samples + 2 * (sigmas - 1) * FORWARD)
     assert total(images=20) - gallery == pytest.approx(2 * (total() - gallery))
     assert total(twins=2) > total() > total(twins=0)
     assert total(classes=1000) == total(classes=20) > total(classes=2)  # at most 20 are used
