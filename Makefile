@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo imagenet test test-slow lint types format benchmark clean
+.PHONY: help demo imagenet fashion-mnist stability test test-slow lint types format benchmark clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 .venv/bin/python:
 	@echo "Making a virtual environment in .venv"
@@ -26,7 +26,7 @@ demo: .venv/.demo ## Train a small network on real digits, audit it, write a PDF
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/mnist.sh demo-input demo-run
 
 imagenet: .venv/.demo ## Audit EfficientNet-Lite0 on photographs (half an hour)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/imagenet.sh imagenet-input imagenet-run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/imagenet.sh imagenet-input imagenet-run fashion-mnist stability-fidelity
 
 test: .venv/.dev ## Run the tests
 	@echo "Running the tests"
@@ -47,5 +47,13 @@ format: .venv/.dev ## Format the code
 benchmark: .venv/.dev ## Compare the attack with the published rule
 	@$(BIN)/python benchmarks/attacks.py --quick
 
+fashion-mnist: ## Fetch Fashion-MNIST from its Debian package, without root
+	@mkdir -p fashion-mnist
+	@cd fashion-mnist && { test -d usr || apt-get download dataset-fashion-mnist; }
+	@cd fashion-mnist && { test -d usr || dpkg -x dataset-fashion-mnist_*.deb .; }
+
+stability: .venv/.demo fashion-mnist ## Train networks anew and print the tables of retraining randomness
+	@$(BIN)/python experiments/stability_fidelity.py --quick
+
 clean: ## Remove the virtual environment and the demo's results
-	rm -rf .venv demo-input demo-run imagenet-input imagenet-run
+	rm -rf .venv demo-input demo-run imagenet-input imagenet-run fashion-mnist stability-fidelity

@@ -1,9 +1,10 @@
-"""Bootstrap intervals of means over images."""
+"""Bootstrap intervals of means over images, and paired tests."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +109,47 @@ def paired_difference(
     return bootstrap_estimate(
         differences, seed=seed, confidence=confidence, resamples=resamples, bounds=bounds
     )
+
+
+def paired_test(
+    a: Sequence[float | None],
+    b: Sequence[float | None],
+    *,
+    alternative: Literal["two-sided", "less", "greater"] = "two-sided",
+) -> float | None:
+    """Wilcoxon's signed-rank test of a − b over the images that count in both: its p-value.
+
+    Zero differences are ranked and then left out (Pratt 1959), so that they weaken no other rank.
+    ``None`` where fewer than two images count; 1 where all differences are zero.
+
+    Raises
+    ------
+    ValueError
+        If the sequences differ in length.
+    """
+    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    differences = np.array([x - y for x, y in pairs])
+    if len(differences) < 2:
+        return None
+    if not differences.any():
+        return 1.0
+    found = stats.wilcoxon(differences, alternative=alternative, zero_method="pratt")
+    return float(found.pvalue)
+
+
+def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """P-values adjusted for being so many (Holm 1979); ``None`` counts as no test.
+
+    >>> holm([0.01, 0.04, None, 0.03])
+    (0.03, 0.06, None, 0.06)
+    """
+    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, index) in enumerate(order):
+        largest = max(largest, min(1.0, p * (len(order) - rank)))
+        adjusted[index] = largest
+    return tuple(adjusted)
 
 
 def _percentile(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor.results import Estimate
-from auditor.statistics import bootstrap_estimate, paired_difference
+from auditor.statistics import bootstrap_estimate, holm, paired_difference, paired_test
 
 RATIO = (0.0, 1.0)
 
@@ -170,3 +170,28 @@ def test_pairing_sees_what_separate_intervals_do_not():
     assert single is not None
     assert paired.low > 0
     assert paired.high - paired.low < (single.high - single.low) / 3
+
+
+def test_the_paired_test_is_wilcoxons_over_the_images_that_count():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=40), rng.normal(0.3, size=40)
+    expected = scipy.stats.wilcoxon(a, b).pvalue
+    assert paired_test([*a, None, 1.0], [*b, 2.0, None]) == pytest.approx(expected)
+    assert paired_test(a, b, alternative="less") == pytest.approx(expected / 2)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"), [([1.0, 2.0], [1.0, 2.0], 1.0), ([1.0], [0.0], None), ([], [], None)]
+)
+def test_the_paired_test_of_hardly_any_difference(a, b, expected):
+    assert paired_test(a, b) == expected
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_adjusts_as_its_definition_says(p):
+    adjusted = holm([*p, None])
+    assert adjusted[-1] is None
+    order = np.argsort(p, kind="stable")
+    scaled = [min(1.0, (len(p) - rank) * p[i]) for rank, i in enumerate(order)]
+    expected = np.maximum.accumulate(scaled)
+    np.testing.assert_allclose([adjusted[i] for i in order], expected)
