@@ -329,7 +329,8 @@ def verdicts(f: Findings, scale: Scale) -> list[dict[str, Any]]:
     }
     (method, metric), d = max(costs.items(), key=lambda item: item[1].low)
     record(f"it costs stability on some metric ({method}, {metric})", d, d.low > 0, "A - N")
-    lost = [key for key, e in costs.items() if e.low > 0] or [(method, metric)]
+    costly = [key for key, e in costs.items() if e.low > 0]
+    lost = costly or [(method, metric)]
     filters = [name for name in ("M1", "M2", "G") if name in f.measured]
     back = {
         (name, *key): f.difference("quality", name, *key, than="A", among=len(filters) * len(lost))
@@ -337,7 +338,8 @@ def verdicts(f: Findings, scale: Scale) -> list[dict[str, Any]]:
         for key in lost
     }
     (name, method, metric), d = min(back.items(), key=lambda item: item[1].high)
-    record(f"a filter restores it ({name}, {method}, {metric})", d, d.high < 0, f"{name} - A")
+    restored = bool(costly) and d.high < 0
+    record(f"a filter restores it ({name}, {method}, {metric})", d, restored, f"{name} - A")
     for name in ("A", "SSR"):
         d = f.difference("robustness", name, "topk SM", "k-in")
         record(f"{name} raises robustness to the top-k attack (SM)", d, d.low > 0, f"{name} - N")
