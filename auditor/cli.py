@@ -38,6 +38,7 @@ from auditor.progress import Bar
 from auditor.recipes_command import recipes
 from auditor.report_command import in_folder, report, report_options, write_reports
 from auditor.results import AuditResult
+from auditor.retrain_command import retrain
 from auditor.settings import EFFORTS
 from auditor.specs import parse_floats, parse_samples, parse_target
 from auditor.store import RunFolder
@@ -206,6 +207,7 @@ cli.add_command(metrics)
 cli.add_command(profiles)
 cli.add_command(report)
 cli.add_command(recipes)
+cli.add_command(retrain)
 
 
 def exit_code(result: AuditResult) -> int:

@@ -80,7 +80,7 @@ def prepare(classifier: Classifier, images: ImageSet, *, asked: Asked, seed: int
     InputError
         If the model cannot be trained, the images have no usable labels, or the block no place.
     """
-    y = _labels(classifier, images)
+    y = labels_of(classifier, images)
     fitted, held_out = _split(len(y), seed)
     model = Trainable(classifier)
     insertion = None
@@ -141,7 +141,7 @@ def harden(
     IncompleteRunError
         If the training diverges.
     """
-    read = _reader(prepared.images)
+    read = reader(prepared.images)
     x, y = read(prepared.held_out), prepared.labels[prepared.held_out]
 
     def measure(network: nn.Module) -> dict[str, float | None]:
@@ -193,7 +193,14 @@ def measurements(
     }
 
 
-def _labels(classifier: Classifier, images: ImageSet) -> Tensor:
+def labels_of(classifier: Classifier, images: ImageSet) -> Tensor:
+    """Class of every image (n,), at least ten of them.
+
+    Raises
+    ------
+    InputError
+        If there are no labels, too few images, or classes that the model does not have.
+    """
     if images.labels is None:
         raise InputError(
             f"{images.source}: has no labels, and training needs them. Use class folders, or a "
@@ -216,7 +223,7 @@ def _split(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return order[held_out:], order[:held_out]
 
 
-def _reader(images: ImageSet) -> Callable[[Tensor], Tensor]:
+def reader(images: ImageSet) -> Callable[[Tensor], Tensor]:
     """Pixels by index: from memory where all of them fit, else read when they are needed."""
     if len(images.names) * math.prod(images.shape) * 4 <= MAX_PIXEL_BYTES:
         return images.pixels.__getitem__
