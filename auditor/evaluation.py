@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -114,6 +115,31 @@ class Evaluator:
             found.append(bent.detach().cpu())
         return torch.cat(found)
 
+    def differencing(self, length: Tensor) -> Evaluator:
+        """The same with second derivatives by central differences, ``length`` (B,) to each side.
+
+        ``length`` belongs to the images in turn; where there are several points for each image,
+        they follow each other.
+        """
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(Evaluator)}
+        return _Differencing(**settings, length=length)
+
     def _batches(self, x: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         pieces = torch.split(x, self.batch), torch.split(target, self.batch)
         return zip(*pieces, strict=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Differencing(Evaluator):
+    """Hessian-vector products (g(x + hu) − g(x − hu))/2h, u the direction and h its length."""
+
+    length: Tensor
+
+    def pullbacks(self, x: Tensor, target: Tensor, v: Tensor) -> Tensor:
+        """See :meth:`Evaluator.pullbacks`; zero where ``v`` is. Booked as the two gradients."""
+        size = v.flatten(1).norm(dim=1)
+        h = self.length.to(v.dtype).repeat_interleave(len(x) // len(self.length))
+        scale = h / torch.where(size > 0, size, 1.0)
+        step = scale.reshape(-1, 1, 1, 1) * v
+        ahead, behind = (self.gradients(x + s * step, target)[0] for s in (1, -1))
+        return (ahead - behind) / (2 * scale).reshape(-1, 1, 1, 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from auditor.attributions.path import made_of_gradients
 from auditor.attributions.registry import METHODS, Entry
 
 
@@ -44,7 +45,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 def _lines(entry: Entry) -> Iterator[str]:
     row = _row(entry)
     cost = f"{row['gradients']:,} gradient{'s' if row['gradients'] > 1 else ''}"
-    yield f"{entry.name:30}{cost}, attacked by {row['attacked']}"
+    yield f"{entry.name:29}{cost}, attacked by {row['attacked']}"
     needs = f" Needs {entry.needs}." if entry.needs else ""
     yield _wrapped(f"{entry.formula}. {entry.source}.{needs}")
     if entry.options:
@@ -63,4 +64,6 @@ def _attacked(entry: Entry) -> str:
     method = entry.make()
     if method.is_gradient:
         return "differences of maps"
+    if made_of_gradients(method):
+        return "differences of gradients"
     return "its derivative" if method.differentiable else "random search"

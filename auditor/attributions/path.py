@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auditor.attributions.gradient import Settled
+from auditor.attributions.gradient import GradXInput, Method, Settled, Smoothed
 from auditor.attributions.noise import Noise, mix
 from auditor.evaluation import Evaluator
 
@@ -327,3 +327,14 @@ class SmoothIntegratedGradients:
             generator.manual_seed(mix(self.noise.seed, self.noise.stream, image, _ALPHA))
             found.append(torch.rand((), generator=generator, dtype=torch.float64))
         return torch.stack(found)
+
+
+def made_of_gradients(method: Method) -> bool:
+    """Whether a map that is no gradient itself is computed from gradients of the model alone.
+
+    Its pullback then asks for nothing but gradients and Hessian-vector products, and differences
+    of gradients can stand for the second.
+    """
+    if isinstance(method, Smoothed):
+        return made_of_gradients(method.method)
+    return isinstance(method, GradXInput | IntegratedGradients | SmoothIntegratedGradients)

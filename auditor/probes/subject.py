@@ -10,6 +10,7 @@ from torch import Tensor
 from attacks import L2, Clean, Explain, Fees, Linf, Problem, Twin
 from auditor.attributions import FRESH, SEARCH, SELECT, SHOWN, Method, Noise, SimpleGrad, Smoothed
 from auditor.attributions.noise import Sampler, mix
+from auditor.attributions.path import made_of_gradients
 from auditor.evaluation import Evaluator
 from auditor.probes.surrogates import has_surrogate, smooth_evaluator
 
@@ -113,6 +114,13 @@ class Subject:
                 pullback=pullback,
             )
 
+        def pullback(x: Tensor, v: Tensor, *, rows: Tensor, draw: int, length: Tensor) -> Tensor:
+            images = [self.images[row] for row in rows.tolist()]
+            method = self.smoothed(sigma=sigma, samples=samples, stream=SEARCH)
+            by_differences = evaluator.differencing(length)
+            target = self.target[rows]
+            return method.pullback(by_differences, x, target, v, images=images, draw=draw)
+
         price = fees(
             sigma=sigma, samples=samples, select_samples=select_samples, method=self.method
         )
@@ -128,6 +136,7 @@ class Subject:
             margin=margin,
             select=explain(select_samples, SELECT) if price.noisy else None,
             twin=twin if has_surrogate(evaluator.model) else None,
+            pullback=pullback if made_of_gradients(self.method) else None,
             fees=price,
             sigma=sigma,
             ball=ball,

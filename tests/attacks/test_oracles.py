@@ -14,6 +14,7 @@ from attacks import (
     Clean,
     Cosine,
     Difference,
+    DifferencePullback,
     DoubleBackward,
     Fees,
     Mass,
@@ -239,6 +240,32 @@ def test_an_oracle_that_needs_a_surrogate_says_so(oracle):
     problem = dataclasses.replace(Subject.small(0, 1).problem(EPSILON), twin=None)
     with pytest.raises(ValueError, match="needs a surrogate"):
         Search(steps=1, oracle=oracle).run(problem)
+
+
+def test_an_oracle_that_needs_gradients_says_so():
+    with pytest.raises(ValueError, match="made of gradients"):
+        Search(steps=1, oracle=DifferencePullback()).run(Subject.small(0, 1).problem(EPSILON))
+
+
+def test_the_product_rule_is_asked_at_the_iterate_with_a_length_that_shrinks(hidden):
+    subject, problem, delta = hidden
+    asked = []
+
+    def pullback(x, v, *, rows, draw, length):
+        asked.append((x, v, rows, draw, length))
+        return 7 * v
+
+    problem = dataclasses.replace(problem, pullback=pullback)
+    for progress in (0.0, 1.0):
+        looking, step = aim(problem, Mass()), Step(number=3, progress=progress)
+        maps, _, found = DifferencePullback()(problem, delta, looking, step)
+        x, v, rows, draw, _ = asked[-1]
+        assert torch.equal(x, problem.x + delta)
+        assert torch.equal(maps, subject.maps(x, problem.rows)[0])
+        assert torch.equal(found, 7 * looking.v())
+        assert torch.equal(v, looking.v())
+        assert (rows.tolist(), draw) == (problem.rows.tolist(), 3)
+    torch.testing.assert_close(asked[1][4] / asked[0][4], torch.full_like(asked[0][4], 0.02))
 
 
 @pytest.mark.parametrize(

@@ -139,3 +139,29 @@ def test_a_model_that_works_in_place_is_fine():
     x = images(3) - 0.5
     maps, _ = Evaluator(model=Inplace(), batch=2).gradients(x, torch.zeros(3, dtype=torch.int64))
     assert torch.equal(maps.flatten(1)[:, 0], (x.flatten(1)[:, 0] > 0).double())
+
+
+def test_differencing_is_the_hessian_product_up_to_its_length_squared():
+    evaluator = Evaluator(model=Watched(), batch=4)
+    x, v = images(), torch.randn(images().shape, dtype=torch.float64)
+    v[2] = 0
+    exact = evaluator.pullbacks(x, TARGET, v)
+    errors = []
+    for length in (2e-2, 1e-2):
+        found = evaluator.differencing(torch.full((7,), length)).pullbacks(x, TARGET, v)
+        assert not found[2].any()
+        errors.append((found - exact).norm())
+    assert errors[0] < 1e-3 * exact.norm()
+    assert 3.5 < errors[0] / errors[1] < 4.5
+
+
+def test_lengths_belong_to_images_with_all_their_points():
+    evaluator = Evaluator(model=Watched(), batch=4)
+    x, v = images(6), torch.randn(images(6).shape, dtype=torch.float64)
+    target, lengths = TARGET[:6], torch.tensor([0.1, 0.3])
+    together = evaluator.differencing(lengths).pullbacks(x, target, v)
+    apart = [
+        evaluator.differencing(lengths[i : i + 1]).pullbacks(x[part], target[part], v[part])
+        for i, part in enumerate((slice(0, 3), slice(3, 6)))
+    ]
+    torch.testing.assert_close(together, torch.cat(apart))

@@ -12,11 +12,20 @@ from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from attacks import Surrogate
+from attacks import (
+    Boundary,
+    Difference,
+    DifferencePullback,
+    DoubleBackward,
+    RandomSearch,
+    Surrogate,
+)
 from auditor.attributions.noise import Noise, spread
+from auditor.attributions.path import made_of_gradients
 from auditor.attributions.registry import find_method
 from auditor.attributions.traced import NotApplicableError
 from auditor.evaluation import Evaluator
+from auditor.probes.suite import aim, strongest
 
 SHAPE = (3, 12, 12)
 
@@ -389,3 +398,42 @@ def test_a_method_that_the_model_cannot_support_says_why(spec, model, reason, x)
     evaluator = Evaluator(model=model, batch=4)
     with pytest.raises(NotApplicableError, match=reason):
         find_method(spec)(evaluator, x, TARGET, images=range(3), draw=0)
+
+
+MADE_OF_GRADIENTS = [
+    "grad_x_input",
+    *(f"integrated_gradients,points=3,baseline={base}" for base in ("black", "blurred")),
+    "smooth_integrated_gradients,samples=4",
+]
+
+
+@pytest.mark.parametrize("spec", MADE_OF_GRADIENTS)
+def test_differences_of_gradients_can_stand_for_second_derivatives(spec, x):
+    evaluator = Evaluator(model=made(Smooth), batch=2)
+    method = find_method(spec)
+    assert made_of_gradients(method)
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+    asked = {"images": range(3), "draw": 1}
+    exact = method.pullback(evaluator, x, TARGET, v, **asked)
+    close = method.pullback(
+        evaluator.differencing(torch.tensor([1e-3, 2e-3, 1e-3])), x, TARGET, v, **asked
+    )
+    torch.testing.assert_close(close, exact, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "oracle"),
+    [
+        *((name, Difference) for name in ("simple_grad", "smooth_grad", "uniform_grad")),
+        *((spec, DifferencePullback) for spec in MADE_OF_GRADIENTS),
+        *((name, DoubleBackward) for name in ("grad_cam", "guided_backprop", "deep_lift")),
+        *((name, Difference) for name in ("kernel_shap", "noisy_baseline")),
+    ],
+)
+def test_attacks_on_each_method_get_the_direction_that_it_allows(spec, oracle):
+    method = find_method(spec)
+    assert isinstance(aim(Boundary(), sigma=0.0, method=method).oracle, oracle)
+    members = strongest(sigma=0.0, method=method).members
+    searches = any(isinstance(member, RandomSearch) for member in members)
+    led = method.is_gradient or (method.random and method.differentiable)
+    assert searches != led
