@@ -40,6 +40,7 @@ from auditor.report_command import in_folder, report, report_options, write_repo
 from auditor.results import AuditResult
 from auditor.retrain_command import retrain
 from auditor.settings import EFFORTS
+from auditor.sigma_command import sigma as sigma_command
 from auditor.specs import parse_floats, parse_samples, parse_target
 from auditor.store import RunFolder
 from auditor.version import __version__
@@ -206,6 +207,7 @@ cli.add_command(harden)
 cli.add_command(metrics)
 cli.add_command(profiles)
 cli.add_command(report)
+cli.add_command(sigma_command)
 cli.add_command(recipes)
 cli.add_command(retrain)
 

@@ -44,11 +44,14 @@ class Estimate:
         Predicted time on this machine, from a few timed batches of every model.
     memory_mib
         Peak memory of this process after those batches, in MiB; an audit needs little more.
+    seconds_per_gradient
+        Of the audited model, for one image in such a batch.
     """
 
     costs: tuple[Cost, ...]
     seconds: float
     memory_mib: float
+    seconds_per_gradient: float
 
 
 def predict_costs(
@@ -216,7 +219,10 @@ def estimate(
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return Estimate(
-        costs=costs, seconds=total, memory_mib=peak / (2**20 if sys.platform == "darwin" else 1024)
+        costs=costs,
+        seconds=total,
+        memory_mib=peak / (2**20 if sys.platform == "darwin" else 1024),
+        seconds_per_gradient=per_gradient[0],
     )
 
 

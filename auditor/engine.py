@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from auditor.again import of_every_profile
 from auditor.conclude import conclude
 from auditor.errors import InputError
 from auditor.images import ImageSet
@@ -150,8 +151,9 @@ def execute(
         found=found,
         recommendation=recommendation,
         costs=run.costs(),
-        timings=run.timings,
+        timings=run.timings | {"one gradient": plan.estimate.seconds_per_gradient},
     )
+    result = dataclasses.replace(result, other_profiles=of_every_profile(result))
     if gallery:
         write_npz(folder.path / "maps.npz", gallery)
     text = result.to_json()

@@ -38,6 +38,7 @@ __all__ = [
     "ImageIdentity",
     "Measurement",
     "ModelIdentity",
+    "ProfileAnswer",
     "ProfileRecord",
     "Recommendation",
     "Setting",
@@ -216,6 +217,9 @@ class Recommendation:
         Plain sentences: what failed and by how much, or why the data cannot tell.
     advice
         What to try instead.
+    equivalent
+        σ that the screening images cannot tell from the best: admissible, on the front, and not
+        shown to be worse by more than the profile's indifference.
     """
 
     verdict: str
@@ -232,6 +236,25 @@ class Recommendation:
     options: tuple[SigmaOption, ...]
     reasons: tuple[str, ...]
     advice: tuple[str, ...]
+    equivalent: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileAnswer:
+    """What another profile makes of the same records.
+
+    ``decided`` is when somebody asked for it; empty for the profiles that every audit compares.
+    ``missing`` names records that the profile asks for and the run does not have.
+    """
+
+    name: str
+    sha256: str
+    decided: str
+    verdict: str
+    sigma: float | None
+    considered: float | None
+    reason: str
+    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +301,7 @@ class AuditResult:
     timings: Mapping[str, float]
     explanation: ExplanationRecord = PLAIN_GRADIENT
     subgroups: tuple[SubgroupEstimate, ...] = ()
+    other_profiles: tuple[ProfileAnswer, ...] = ()
     not_applicable: Mapping[str, str] = field(default_factory=dict)
     gallery: Mapping[str, npt.NDArray[np.float32]] = field(
         default_factory=dict, compare=False, repr=False

@@ -12,6 +12,7 @@ from auditor.criteria import Judged
 from auditor.evidence import Evidence, Values, array, take
 from auditor.gates import COMPARE, Requirement
 from auditor.results import Gate
+from auditor.statistics import paired_difference
 
 INTERVAL_CONFIDENCE = 0.9
 RESAMPLES = 1000
@@ -90,6 +91,35 @@ def choose(contenders: Sequence[Contender], evidence: Evidence) -> int | None:
     admissible = np.array([[contender.status == "admissible" for contender in contenders]])
     winner = _winners(contenders, evidence, _all_once(evidence), admissible)[0]
     return None if winner < 0 else int(winner)
+
+
+def equivalent(
+    contenders: Sequence[Contender], evidence: Evidence, *, indifference: float, confidence: float
+) -> tuple[float, ...]:
+    """σ that the screening images cannot tell from the chosen one, which is among them; ascending.
+
+    Eligible σ whose objective is not shown to be worse by more than ``indifference``: the paired
+    one-sided limits hold together (Bonferroni over the σ that are compared).
+    """
+    best = choose(contenders, evidence)
+    if best is None:
+        return ()
+    flags = on_front(contenders, evidence)
+    rivals = [
+        c for c, flag in zip(contenders, flags, strict=True) if flag and c.status == "admissible"
+    ]
+    level = 1 - 2 * (1 - confidence) / max(1, len(rivals) - 1)
+    found = []
+    for rival in rivals:
+        worse = paired_difference(
+            take(rival.objective or (), evidence.screen),
+            take(contenders[best].objective or (), evidence.screen),
+            confidence=level,
+            seed=evidence.seed,
+        )
+        if worse is None or worse.low <= indifference:
+            found.append(rival.sigma)
+    return tuple(found)
 
 
 def bootstrap_choice(

@@ -13,7 +13,13 @@ from auditor import gates as gating
 from auditor.criteria import judge
 from auditor.evidence import Evidence, Values
 from auditor.results import Estimate, Measurement, Recommendation, SigmaOption
-from auditor.selection import INTERVAL_CONFIDENCE, Contender, bootstrap_choice, on_front
+from auditor.selection import (
+    INTERVAL_CONFIDENCE,
+    Contender,
+    bootstrap_choice,
+    equivalent,
+    on_front,
+)
 from auditor.validity import Convergence
 from auditor.verdict import decide
 from profiles import Profile, Quantity
@@ -115,6 +121,12 @@ def recommend(
         ),
         reasons=decision.reasons,
         advice=decision.advice,
+        equivalent=equivalent(
+            contenders,
+            evidence,
+            indifference=profile.objective.indifference,
+            confidence=profile.confidence,
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult
 from reports.sections import (
+    answers,
     appendix,
     attack,
     closing,
@@ -50,6 +51,7 @@ SECTIONS = (
     Section("Comparison with twins", twins.build),
     Section("Curvature", curvature.build),
     Section("The choice of σ", decision.build, own_page=True),
+    Section("What would change the choice", answers.build),
     Section("Limitations", closing.build_limitations, own_page=True),
     Section("Evidence towards clauses", closing.build_clauses),
     Section("Parameters", closing.build_parameters),

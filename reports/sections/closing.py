@@ -64,7 +64,11 @@ def build_reproduction(result: AuditResult) -> list[Flowable]:
     if result.timings:
         parts += [
             subsection("Time"),
-            facts((name, seconds(value)) for name, value in result.timings.items()),
+            facts(
+                (name, seconds(value))
+                for name, value in result.timings.items()
+                if name != "one gradient"  # a price and not a task; see what an explanation costs
+            ),
         ]
     parts.append(paragraph(text.ATTACHMENT))
     return parts

@@ -495,6 +495,20 @@ def test_the_bootstrap_shows_a_close_race():
     assert found.interval == (0.1, 0.2)
 
 
+def test_sigmas_that_the_data_cannot_tell_apart_are_named():
+    clear = decide(audit())
+    assert clear.equivalent == (0.2,)
+    rng = np.random.default_rng(5)
+    records = [
+        dataclasses.replace(m, values=tuple((0.75 + 0.05 * rng.normal(size=IMAGES)).clip(0, 1)))
+        if m.attack == "strongest" and m.sigma in (0.1, 0.2)
+        else m
+        for m in audit()
+    ]
+    assert decide(records).equivalent == (0.1, 0.2)
+    assert decide(audit(attack=(0.3,) * 5)).equivalent == ()
+
+
 def test_the_interval_is_withheld_when_half_of_the_resamples_choose_nothing():
     found = decide(audit(attack=(0.3,) * 5))
     assert found.none_share == 1.0
