@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from auditor.attributions.custom import Custom
+from auditor.attributions.registry import METHODS
 from auditor.plan import Plan
 from auditor.records import Values
 from auditor.results import (
@@ -39,6 +41,8 @@ def conclude(
 ) -> AuditResult:
     """The result of an audit; ``fixed`` is what the run folder keeps from its first start."""
     settings = plan.settings
+    # A user's function may have the name of a method of ours.
+    entry = None if isinstance(plan.method, Custom) else METHODS.get(plan.method.name)
     return AuditResult(
         auditor_version=__version__,
         created=fixed["created"],
@@ -65,6 +69,8 @@ def conclude(
             price=plan.method.price,
             random=plan.method.random,
             differentiable=plan.method.differentiable,
+            formula=entry.formula if entry else "",
+            source=entry.source if entry else "",
         ),
         notes=(*plan.notes, *_another_class(plan, predicted)),
         not_applicable=plan.not_applicable,

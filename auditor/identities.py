@@ -22,6 +22,8 @@ class ExplanationRecord:
         Whether two maps of one image differ.
     differentiable
         Whether attacks could differentiate it; if not, they are weaker.
+    formula, source
+        What it is in one line and where that is from; empty for a user's own.
     """
 
     name: str = "simple_grad"
@@ -29,6 +31,8 @@ class ExplanationRecord:
     price: int = 1
     random: bool = False
     differentiable: bool = True
+    formula: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

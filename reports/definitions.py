@@ -4,9 +4,11 @@ from __future__ import annotations
 
 OWN_EXPLANATION = (
     "a(x), a function of model, image and class, with c the predicted class, fixed on the clean "
-    "image. A map takes {price} of the model. {attacked}"
+    "image. {formula}A map takes {price} of the model. {attacked}"
 )
-DIFFERENTIABLE = "Attacks differentiate it through a smooth surrogate of the model."
+CHOSEN = "The method that was chosen for this audit."
+OWN = "The explanation that was brought to this audit."
+DIFFERENTIABLE = "Attacks follow its derivative."
 NOT_DIFFERENTIABLE = (
     "It cannot be differentiated: it is attacked by random search, by differences of maps and by "
     "transfer from the gradient. These attacks are weaker, so the figures say less."

@@ -36,10 +36,18 @@ def _explanation(record: ExplanationRecord) -> tuple[tuple[str, str, str, str], 
     if record.differentiable:
         attacked = definitions.DIFFERENTIABLE
     price = plural(record.price, "gradient")
-    own = definitions.OWN_EXPLANATION.format(price=price, attacked=attacked)
+    formula = f"a(x) = {record.formula}. " if record.formula else ""
+    own = definitions.OWN_EXPLANATION.format(price=price, attacked=attacked, formula=formula)
+    if record.formula and record.identity:
+        own += f" Here {record.identity}."
     if record.random:
         own += " " + definitions.RANDOM_EXPLANATION
     return (
-        (record.name, own, "", "The explanation that was brought to this audit."),
+        (
+            record.name,
+            own,
+            record.source,
+            definitions.CHOSEN if record.formula else definitions.OWN,
+        ),
         ("Smoothed form", definitions.OWN_SMOOTHED, *plain[1][2:]),
     )
