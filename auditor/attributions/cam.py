@@ -164,6 +164,6 @@ def _grid(values: Tensor, channels_last: bool, layer: str) -> Tensor:
             if side > 1 and side * side == tokens - extra:
                 return values[:, extra:].transpose(1, 2).reshape(len(values), -1, side, side)
     raise NotApplicableError(
-        f"layer {layer} returns {tuple(values.shape)}, which is no grid of places. Name another: "
-        "layer=NAME."
+        f"Grad-CAM: layer {layer} returns {tuple(values.shape)}, which is no grid of places. "
+        "Name another: layer=NAME."
     )
