@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,6 +127,7 @@ class Insertion:
             right = (
                 found.filter in FILTERS
                 and isinstance(found.after, str)
+                and bool(found.after)
                 and all(type(n) is int and 0 < n < 1 << 16 for n in (found.channels, found.side))
             )
         except (TypeError, ValueError, RecursionError):
@@ -143,15 +145,23 @@ def read_insertion(path: Path) -> Insertion | None:
     InputError
         If the description is not understood.
     """
+    if path.suffix != ".safetensors" or not os.path.isfile(path):
+        return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-    except (OSError, safetensors.SafetensorError):
-        return None  # whoever reads the weights says what is wrong
-    try:
-        return Insertion.read(metadata)
+            found = Insertion.read(file.metadata())
+            if found is None:
+                return None
+            weight = f"{found.after}.{NAME}.mix.weight"
+            shape = file.get_slice(weight).get_shape() if weight in file.keys() else []  # noqa: SIM118
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except (OSError, safetensors.SafetensorError):
+        return None  # whoever reads the weights says what is wrong
+    # Before a block of a size that only the header claims is made.
+    if list(shape) != [found.channels, found.channels, 1, 1]:
+        raise InputError(f"{path}: its header describes a smoothing block that it does not hold.")
+    return found
 
 
 def plan_insertion(

@@ -121,12 +121,15 @@ def test_a_diverging_training_ends_with_exit_code_3(there, run):
     [
         ("[]", "not understood"),
         ('{"filter": "mean", "after": "9", "channels": 6, "side": 12}', "no layer '9'"),
-        ('{"filter": "mean", "after": "2", "channels": 5, "side": 12}', "names do not fit"),
+        ('{"filter": "mean", "after": "2", "channels": 6, "side": 12}', "does not hold"),
+        ('{"filter": "mean", "after": "9", "channels": 60000, "side": 12}', "does not hold"),
+        ('{"filter": "embedded", "after": "9", "channels": 6, "side": 12}', "no layer '9'"),
     ],
-    ids=["list", "layer", "weights"],
+    ids=range(5),
 )
 def test_weights_that_tell_of_a_wrong_block_are_refused(header, message, there, networks):
-    save_file(networks[0].state_dict(), there / "odd.safetensors", metadata={NAME: header})
+    state = networks[0].state_dict() | {f"9.{NAME}.mix.weight": torch.zeros(6, 6, 1, 1)}
+    save_file(state, there / "odd.safetensors", metadata={NAME: header})
     with pytest.raises(auditor.InputError, match=message):
         auditor.load_model("net.py:network", weights="odd.safetensors", input_size=(1, 12, 12))
 
