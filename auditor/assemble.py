@@ -31,6 +31,7 @@ _UNITS = {
     "fidelity_error": "map units",
     "stability_error": "map units",
     "hessian_eigenvalue": "1/pixel²",
+    "hessian_residual": "1/pixel²",
     "loss_gradient_drift": "1/pixel²",
     "rho": "pixel units",
     "auc_over_eps": "ratio × ε steps",

@@ -15,6 +15,7 @@ from rich.console import Console
 
 import reports
 from auditor.attack_command import attack
+from auditor.bounds.training import parse_training
 from auditor.check_command import check
 from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
@@ -103,6 +104,11 @@ def cli() -> None:
     metavar="N",
     help="Gradients for each image and epsilon that the attack on the plain map may take.",
 )
+@click.option(
+    "--training",
+    metavar="n=N,T=T,c=C",
+    help="Training samples, steps and step sizes c/t: adds bounds on retraining.",
+)
 @click.option("-k", "--top-k", "k", type=int, metavar="K", help="Top pixels that are compared.")
 @click.option(
     "--run",
@@ -132,6 +138,7 @@ def audit(
     epsilon: str | None,
     samples: str | None,
     budget: int | None,
+    training: str | None,
     k: int | None,
     seed: int | None,
     run: Path,
@@ -171,6 +178,7 @@ def audit(
         epsilons=parse_floats(epsilon) if epsilon is not None else None,
         samples=parse_samples(samples) if samples is not None else None,
         budget=budget,
+        training=parse_training(training) if training is not None else None,
         k=k,
         seed=seed,
         target=parse_target(target),

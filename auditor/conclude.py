@@ -15,6 +15,7 @@ from auditor.plan import Plan
 from auditor.records import Values
 from auditor.results import (
     AuditResult,
+    Bound,
     Cost,
     ExplanationRecord,
     ImageIdentity,
@@ -36,6 +37,7 @@ def conclude(
     correct: Values,
     found: tuple[Measurement, ...],
     recommendation: Recommendation,
+    bounds: tuple[Bound, ...],
     costs: tuple[Cost, ...],
     timings: Mapping[str, float],
 ) -> AuditResult:
@@ -59,6 +61,7 @@ def conclude(
         images=_images(plan, predicted, halves, correct),
         profile=_profile(plan, fixed["created"]),
         recommendation=recommendation,
+        bounds=bounds,
         measurements=found,
         settings=tuple(Setting(**setting) for setting in fixed["origins"]),
         environment=fixed["environment"],

@@ -19,6 +19,10 @@ from attacks.pool import KEEP
 from auditor.attributions import Method
 from auditor.evaluation import Evaluator
 from auditor.gallery import MEDIAN, WORST
+from auditor.probes.attack_drift import AttackBudget
+from auditor.probes.bounds import Depth
+from auditor.probes.bounds import cost as bounds_cost
+from auditor.probes.curvature import LANCZOS
 from auditor.probes.natural import CHANGES
 from auditor.probes.quality import ATTACKED, OF_MAPS, OF_MORE_MAPS
 from auditor.probes.subject import SIMPLE_GRAD, fees
@@ -102,7 +106,7 @@ def predict_costs(
         Cost(probe="control", gradients=images * (1 + smooth * n), forwards=images * smooth),
         Cost(
             probe="curvature",
-            gradients=images * (min(classes, s.hessian_classes) + 1 + len(s.epsilons)),
+            gradients=images * (_curvature(s, classes) + 1 + len(s.epsilons)),
             forwards=0,
         ),
         Cost(
@@ -112,11 +116,12 @@ def predict_costs(
         ),
         _transfer(s, images=images),
         _quality(s, images=images),
+        _bounds(s, images=images, method=method),
         Cost(probe="gallery", gradients=shown * (2 + 2 * n * smooth), forwards=shown * 2 * smooth),
     ]
     priced = [
         row
-        if row.probe == "curvature"
+        if row.probe in {"curvature", "bounds"}
         else dataclasses.replace(row, gradients=method.price * row.gradients)
         for row in rows
     ]
@@ -185,6 +190,23 @@ def _quality(s: Settings, *, images: int) -> Cost:
         forwards += (1 + smooth * s.quality_smoothed) * first[group].forwards
     looked_at = min(images, s.quality_images)
     return Cost(probe="quality", gradients=looked_at * maps, forwards=looked_at * forwards)
+
+
+def _curvature(s: Settings, classes: int) -> int:
+    """Gradients for the eigenvalue of one image: a class each, or Lanczos."""
+    return classes if classes <= s.hessian_classes else 1 + 2 * (LANCZOS.steps + 1)
+
+
+def _bounds(s: Settings, *, images: int, method: Method) -> Cost:
+    looked_at = min(images, s.bound_images) if len(s.sigmas) > 1 else 0
+    budget = AttackBudget(
+        gradients=s.smooth_budget,
+        search_samples=s.search_samples,
+        select_samples=s.select_samples,
+        samples=s.samples,
+    )
+    gradients, forwards = bounds_cost(method, Depth(draws=s.bound_draws, attack=budget))
+    return Cost(probe="bounds", gradients=looked_at * gradients, forwards=looked_at * forwards)
 
 
 def gradients(costs: Sequence[Cost]) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from auditor.again import of_every_profile
+from auditor.bounds.training import Training, parse_training
 from auditor.conclude import conclude
 from auditor.errors import InputError
 from auditor.images import ImageSet
@@ -41,6 +42,7 @@ def audit(
     seed: int | None = None,
     target: str | int = "predicted",
     explain: object = None,
+    training: Training | str | None = None,
     progress: Progress | None = None,
 ) -> AuditResult:
     """Audit a classifier's explanations and recommend a σ, or say that none will do.
@@ -79,6 +81,10 @@ def audit(
         :func:`auditor.from_captum` for its arguments), a pytorch-grad-cam object, or
         ``"file.py:fn"``.
 
+    training
+        How the model was trained, for the bounds of algorithmic stability: a record or its text,
+        ``"n=60000,T=5000,c=0.1"``.
+
     Raises
     ------
     InputError
@@ -102,6 +108,7 @@ def audit(
         seed=seed,
         target=target,
         explain=explain,
+        training=parse_training(training) if isinstance(training, str) else training,
     )
     command = "auditor.audit(...)"
     if resume and run is None:
@@ -141,7 +148,7 @@ def execute(
     now_on = ", ".join(f"{k} {v}" for k, v in here.items())
     folder.log(f"started or resumed: {now_on}")
     run = Run(plan, folder, progress)
-    found, recommendation, gallery, clean = run.measure()
+    found, recommendation, bounds, gallery, clean = run.measure()
     result = conclude(
         plan,
         fixed=fixed,
@@ -150,6 +157,7 @@ def execute(
         correct=run.correct,
         found=found,
         recommendation=recommendation,
+        bounds=bounds,
         costs=run.costs(),
         timings=run.timings | {"one gradient": plan.estimate.seconds_per_gradient},
     )

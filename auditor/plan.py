@@ -15,6 +15,7 @@ import torch
 from auditor import cost
 from auditor.attributions import Method
 from auditor.attributions.noise import mix
+from auditor.bounds.training import Training
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
 from auditor.evidence import FEWEST_IMAGES
@@ -47,7 +48,7 @@ class Plan:
     re-initialized model if the format has one, ``target`` the class that is explained
     (``predicted``, ``label`` or an index), ``not_applicable`` the probes that this model cannot
     have and why, ``pilot`` how the number of draws was found if that was asked for, ``notes`` what
-    the user should know of the audit as a whole.
+    the user should know of the audit as a whole, ``training`` how the model was trained.
     """
 
     classifier: Classifier
@@ -67,6 +68,7 @@ class Plan:
     estimate: cost.Estimate
     notes: tuple[str, ...]
     pilot: Pilot | None
+    training: Training | None = None
 
 
 def make_plan(
@@ -81,6 +83,7 @@ def make_plan(
     target: str | int = "predicted",
     explain: object = None,
     samples: int | str | None = None,
+    training: Training | None = None,
     origin: str = "python",
     **given: Any,
 ) -> Plan:
@@ -186,6 +189,7 @@ def make_plan(
         not_applicable=omitted,
         notes=(*_prepared(classifier, images), *_notes(images, control, omitted, found)),
         pilot=found,
+        training=training,
         checks=tuple(checks),
         batch=batch,
         device=device,
@@ -307,6 +311,7 @@ def request(plan: Plan) -> dict[str, Any]:
         "explain": f"{plan.method.name} {plan.method.identity}",
         "target": plan.target,
         "effort": plan.effort,
+        "training": None if plan.training is None else dataclasses.asdict(plan.training),
     }
     for twin in plan.twins:
         asked |= _member(f"twin {twin.name}", twin)

@@ -15,7 +15,10 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A condition; see :class:`auditor.results.Measurement` for the fields."""
+    """A condition; see :class:`auditor.results.Measurement` for the fields.
+
+    ``radius`` is the ℓ₂ length of a perturbation in pixel units, for bounds.
+    """
 
     probe: str
     metric: str
@@ -24,6 +27,7 @@ class Key:
     sigma: float | None = None
     epsilon: float | None = None
     attack: str | None = None
+    radius: float | None = None
 
     def encode(self) -> str:
         """Text that :meth:`decode` turns back into the same key; a name inside a file."""
@@ -39,7 +43,7 @@ class Key:
             part.replace("%2F", "/").replace("%7C", "|").replace("%25", "%")
             for part in text.split("|")
         ]
-        probe, metric, partner, sigma, epsilon, attack = parts
+        probe, metric, partner, sigma, epsilon, attack, radius = parts
         return cls(
             probe=probe,
             metric=metric,
@@ -47,6 +51,7 @@ class Key:
             epsilon=float(epsilon) if epsilon else None,
             attack=attack or None,
             partner=partner or None,
+            radius=float(radius) if radius else None,
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from auditor.bounds.record import Assumption, Bound
 from auditor.errors import InputError
 from auditor.identities import (
     Check,
@@ -28,7 +29,9 @@ from auditor.seal import check_seal
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Assumption",
     "AuditResult",
+    "Bound",
     "Check",
     "Cost",
     "CriterionResult",
@@ -275,7 +278,8 @@ class AuditResult:
     (g,), the first ``worst`` of them those whose unsmoothed map moved most, the others in the
     middle; ``image`` (g, C, H, W) in [0, 1]; at each of ``sigmas`` (s,) the ``perturbed`` image
     (s, g, C, H, W), ``before`` and ``after`` (s, g, H, W), magnitudes that are not negative, and
-    their top-k ``overlap`` (s, g); ``epsilon`` in 1/255.
+    their top-k ``overlap`` (s, g); ``epsilon`` in 1/255. ``direction`` (b, C, H, W)
+    holds unit vectors along which the logit of each image ``direction_index`` (b,) is most curved.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -303,6 +307,7 @@ class AuditResult:
     subgroups: tuple[SubgroupEstimate, ...] = ()
     other_profiles: tuple[ProfileAnswer, ...] = ()
     not_applicable: Mapping[str, str] = field(default_factory=dict)
+    bounds: tuple[Bound, ...] = ()
     gallery: Mapping[str, npt.NDArray[np.float32]] = field(
         default_factory=dict, compare=False, repr=False
     )

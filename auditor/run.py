@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -12,20 +13,25 @@ import torch
 
 from auditor import cost
 from auditor.assemble import gather, measurements
+from auditor.bounding import Facts, all_bounds
+from auditor.bounds.layers import Chain
 from auditor.evaluation import Evaluator, Meter
 from auditor.gallery import gallery_rows, gallery_task
 from auditor.metrics.drift import chance
 from auditor.models import Classifier
+from auditor.plain import build
 from auditor.plan import Plan
 from auditor.probes.transfer import corners
 from auditor.records import Key, Records, Values
-from auditor.results import Cost, Measurement, Recommendation
+from auditor.results import Bound, Cost, Measurement, Recommendation
 from auditor.sigma import pending_convergence, recommend
 from auditor.store import Arrays, RunFolder
 from auditor.target import explained_classes
 from auditor.tasks import (
     Bench,
+    bounds_task,
     convergence_task,
+    layers_task,
     quality_task,
     sigma_task,
     transfer_task,
@@ -104,8 +110,10 @@ class Run:
             for probe in probes
         )
 
-    def measure(self) -> tuple[tuple[Measurement, ...], Recommendation, Arrays, Arrays]:
-        """Run all tasks and decide."""
+    def measure(
+        self,
+    ) -> tuple[tuple[Measurement, ...], Recommendation, tuple[Bound, ...], Arrays, Arrays]:
+        """Run all tasks and decide; the pictures for the gallery, and the clean predictions."""
         plan, settings = self.plan, self.plan.settings
         clean = self.task("clean", lambda: _clean(plan, self.meter))
         counts = clean["targets"] == clean["predicted"]
@@ -157,7 +165,9 @@ class Run:
                     if m.sigma is not None and m.epsilon is not None
                 },
             )
-        return found, recommendation, self._gallery(bench, records), clean
+        gallery = self._gallery(bench, records)
+        bounds, directions = self._bounds(bench, found, recommendation)
+        return found, recommendation, bounds, gallery | directions, clean
 
     def _bench(self, clean: Arrays) -> Bench:
         plan = self.plan
@@ -282,6 +292,47 @@ class Run:
 
         arrays = self.task("gallery", make)
         return {name: value for name, value in arrays.items() if not name.startswith("meter|")}
+
+    def _bounds(
+        self, bench: Bench, found: tuple[Measurement, ...], recommendation: Recommendation
+    ) -> tuple[tuple[Bound, ...], Arrays]:
+        """Bounds at the σ considered on a sample of the images, and the directions of curvature."""
+        plan, settings = self.plan, self.plan.settings
+        sigma = recommendation.considered or next((s for s in settings.sigmas if s), 0.0)
+        usable = [row for row, correct in enumerate(self.correct) if correct]
+        if not usable or not sigma:
+            return (), {}
+        sample = usable[:: -(-len(usable) // settings.bound_images)]
+        tasks, pictures = [], []
+        for part, first in enumerate(range(0, len(sample), settings.chunk)):
+            rows = tuple(sample[first : first + settings.chunk])
+            arrays = self.task(
+                f"bounds-{part}", functools.partial(bounds_task, bench, rows, sigma=sigma)
+            )
+            tasks.append((rows, arrays))
+            pictures += [arrays["delta|direction"]] if "delta|direction" in arrays else []
+        text = str(self.task("layers", functools.partial(layers_task, bench))["chain"])
+        bounds = all_bounds(
+            Facts(
+                records=gather(tasks, len(self.correct)),
+                rows=tuple(sample),
+                measured=found,
+                sigma=sigma,
+                draws=settings.bound_draws,
+                k=settings.k,
+                shape=plan.classifier.input_shape,
+                method=plan.method.name,
+                chain=build(Chain, json.loads(text)) if text else None,
+                std=plan.classifier.std,
+                training=plan.training,
+            )
+        )
+        if not pictures:
+            return bounds, {}
+        return bounds, {
+            "direction": np.concatenate(pictures),
+            "direction_index": np.array(sample),
+        }
 
     def _delta(self, sigma: float, epsilon: float, rows: Sequence[int]) -> torch.Tensor:
         """Perturbations of some images from the tasks that found them."""

@@ -52,6 +52,10 @@ class Settings:
         them if the profile decides on it.
     quality_smoothed
         Whether metrics that explain perturbed images are measured on smoothed maps as well.
+    bound_images
+        Images on which certificates are set against attacks, in even steps through the audit.
+    bound_draws
+        Independent noise draws behind each side of a bracket.
     k
         Number of top pixels that are compared.
     seed
@@ -74,6 +78,8 @@ class Settings:
     transfer_images: int
     quality_images: int
     quality_smoothed: bool
+    bound_images: int
+    bound_draws: int
     k: int
     seed: int
     chunk: int
@@ -97,6 +103,9 @@ _LARGE_EPSILONS: Mapping[str, tuple[float, ...]] = {
 }
 
 
+_BOUND_IMAGES = {False: (4, 8, 16), True: (1, 2, 4)}
+_BOUND_DRAWS = (10, 20, 50)
+"""For each effort, in units of the draws per smoothed map."""
 _QUALITY_IMAGES = {False: (16, 32, 64), True: (4, 8, 16)}
 """By whether images are large: for each effort."""
 
@@ -176,6 +185,8 @@ def plan_settings(
         transfer_images=0 if large and effort == "quick" else 16,
         quality_images=_QUALITY_IMAGES[large][EFFORTS.index(effort)],
         quality_smoothed=effort == "thorough" or (effort == "standard" and not large),
+        bound_images=_BOUND_IMAGES[large][EFFORTS.index(effort)],
+        bound_draws=_BOUND_DRAWS[EFFORTS.index(effort)] * samples,
         k=values["k"],
         seed=values["seed"],
         chunk=4 if large else 32,
@@ -191,6 +202,8 @@ def plan_settings(
         "transfer_images": "effort",
         "quality_images": "effort",
         "quality_smoothed": "effort",
+        "bound_images": "effort",
+        "bound_draws": origins["samples"],
         "chunk": "default",
         "hessian_classes": "default",
     }

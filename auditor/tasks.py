@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from attacks import Clean, overlap
 from auditor.attributions import FRESH, Method
+from auditor.bounds.layers import read_chain
 from auditor.evaluation import Evaluator, Meter
 from auditor.images import ImageSet
 from auditor.metrics.views import is_zero, magnitude
 from auditor.models import Classifier
 from auditor.probes.attack_drift import AttackBudget, Deltas, attack_drift, search
+from auditor.probes.bounds import Depth, bracket, curvature_of_logit, smoothed_scores
 from auditor.probes.curvature import curvature
 from auditor.probes.members import control_probe, twin_probe
 from auditor.probes.natural import natural_drift
@@ -143,7 +146,11 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
             arrays[f"delta|{epsilon}"] = deltas[epsilon].numpy()
         if sigma == 0 and "curvature" not in bench.not_applicable:
             bent = curvature(
-                bench.evaluator("curvature"), attacked, deltas, max_classes=s.hessian_classes
+                bench.evaluator("curvature"),
+                attacked,
+                deltas,
+                classes=bench.classifier.classes,
+                max_classes=s.hessian_classes,
             )
             records |= _spread(bent, usable)
     return arrays | {key.encode(): values for key, values in records.items()}
@@ -221,6 +228,37 @@ def quality_task(bench: Bench, rows: Sequence[int], decisive: Collection[str]) -
         smoothed_groups=always | more if s.quality_smoothed else always,
     )
     return {key.encode(): values for key, values in records.items()}
+
+
+def bounds_task(bench: Bench, rows: Sequence[int], *, sigma: float) -> Arrays:
+    """Certificates beside attacks at one σ, and the curvature, for some usable images.
+
+    ``delta|direction`` holds the dominant eigenvectors, if the map is a gradient.
+    """
+    subject = bench.subject(rows)
+    evaluator = bench.evaluator("bounds")
+    depth = Depth(draws=bench.settings.bound_draws, attack=bench.budget(sigma))
+    records: Records = {}
+    direction = None
+    is_gradient = bench.method.is_gradient
+    if is_gradient:
+        records, direction = curvature_of_logit(evaluator, subject)
+        records |= smoothed_scores(evaluator, subject, sigma=sigma)
+    records |= bracket(
+        evaluator, subject, sigma=sigma, depth=depth, direction=direction, cosine=is_gradient
+    )
+    arrays = {key.encode(): values for key, values in records.items()}
+    return arrays if direction is None else {"delta|direction": direction.numpy(), **arrays}
+
+
+def layers_task(bench: Bench) -> Arrays:
+    """The chain of the network's layers as JSON text; empty where there is no code to read."""
+    model = bench.classifier
+    can = model.capabilities
+    if can.surrogate != "eager mode" or not can.training.able or model.preprocess is not None:
+        return {"chain": np.array("")}
+    x = model.prepared(bench.images.batch([0]).to(bench.device))
+    return {"chain": np.array(json.dumps(dataclasses.asdict(read_chain(model.network, x))))}
 
 
 def _wanted(bench: Bench, subject: Subject, sigma: float) -> Tensor | None:

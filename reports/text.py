@@ -102,6 +102,7 @@ NOT_RUN = {
     "twin": "Not run: no twin was given. Without one this audit says nothing on how far the "
     "explanations depend on the randomness of training.",
     "control": "Not run: this audit has no re-initialized control.",
+    "bounds": "Not run: this audit has no bounds, for it tried no smoothing or no image counts.",
     "curvature": "Not run: this audit has no results on curvature.",
     "snippet": "No σ is recommended, so no code for a smoothed map is given.",
 }
@@ -166,6 +167,26 @@ CONTROL_READING = (
     "are as similar to its maps as to those of a twin, they do not show what was learned."
 )
 
+BOUNDS_READING = (
+    "An attack shows how bad it can get at least, a certificate how bad it cannot get: the truth "
+    "lies between. Both are about one map, the expected sparsified one: how often a pixel is among "
+    "the strongest when noise of σ is added. Certified: no perturbation of ℓ₂ length ρ leaves less "
+    "overlap. Attacked: the largest overlap that the noise draws allow for what the attack found, "
+    "so that sampling cannot cross the two. Each pair holds with 95% confidence for its image. It "
+    "says nothing of other kinds of maps."
+)
+
+DIRECTION_READING = (
+    "Magnitude of the unit change of the image along which the logit's gradient turns fastest, "
+    "found by Lanczos on the model with smoothed ramps. Attacks start along it, too."
+)
+
+OTHER_BOUNDS_READING = (
+    "Upper bounds cannot be exceeded where their assumptions hold; estimates hold to first order "
+    "only. Vacuous: beyond twice the longest map measured, which is true of any pair of maps. For "
+    "deep networks most bounds from layer norms are vacuous, often by many powers of ten."
+)
+
 CURVATURE_REMARKS = (
     "It concerns the gradient of the loss, never the map of a logit; the two are not comparable "
     "and share no axis here.",
@@ -174,8 +195,7 @@ CURVATURE_REMARKS = (
     "that bound holds.",
     "It is close to zero for confident predictions whatever the explanation does, so a small "
     "value is no evidence of a stable map.",
-    "For models with many classes only the leading ones enter; the neglected mass is the "
-    "probability of those left out.",
+    "For models with many classes the value comes from Lanczos; the residual bounds its error.",
 )
 
 DECISION_READING = (

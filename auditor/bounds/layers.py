@@ -92,6 +92,8 @@ def read_chain(network: nn.Module, x: Tensor) -> Chain:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if isinstance(module, (*LINEAR, *NORMALIZATION)):
                 calls.append((name, module, (1, *inputs[0].shape[1:])))
+                if isinstance(module, NORMALIZATION) and module.running_var is None:
+                    strange.append(f"{name} (without running statistics)")
             elif isinstance(module, nn.MaxPool2d):
                 if module.stride != module.kernel_size or module.dilation not in (1, (1, 1)):
                     strange.append(f"{name} (overlapping windows)")
@@ -137,7 +139,7 @@ def _norm(module: nn.Module, shape: tuple[int, ...]) -> float:
         return float(torch.linalg.matrix_norm(module.weight.detach().double(), 2))
     if isinstance(module, NORMALIZATION):
         if module.running_var is None:
-            return math.inf
+            return 0.0
         weight = module.running_var.new_ones(()) if module.weight is None else module.weight
         scale = weight.detach().double() / (module.running_var.double() + module.eps).sqrt()
         return float(scale.abs().max())

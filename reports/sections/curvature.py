@@ -21,7 +21,7 @@ _TITLES = {
     "hessian_eigenvalue": "Largest Hessian eigenvalue λ (closed form)",
     "loss_gradient_drift": "Measured drift of the loss gradient, ‖∇L(x+δ) − ∇L(x)‖ / ‖δ‖",
     "rho": "Length of the perturbation, ρ = ‖δ‖",
-    "neglected_mass": "Neglected probability mass",
+    "hessian_residual": "Residual of the eigenvalue",
 }
 
 

@@ -87,7 +87,8 @@ def test_the_forecast_counts_what_is_asked():
     )
 
     def total(images=10, twins=1, classes=10, **changes):
-        changed = dataclasses.replace(settings, transfer_images=0, quality_images=0, **changes)
+        left_out = {"transfer_images": 0, "quality_images": 0, "bound_images": 0}
+        changed = dataclasses.replace(settings, **left_out, **changes)
         return gradients(predict_costs(changed, images=images, twins=twins, classes=classes))
 
     # The gallery is the only part that does not grow with the images.
@@ -95,7 +96,8 @@ def test_the_forecast_counts_what_is_asked():
     gallery = 6 * (2 + 2 * (sigmas - 1) * settings.samples + 2 * (sigmas - 1) * FORWARD)
     assert total(images=20) - gallery == pytest.approx(2 * (total() - gallery))
     assert total(twins=2) > total() > total(twins=0)
-    assert total(classes=1000) == total(classes=20) > total(classes=2)  # at most 20 are used
+    # Up to 20 classes take a gradient each, and Lanczos as many whatever their number.
+    assert total(classes=1000) == total(classes=21) > total(classes=20) > total(classes=2)
     for name in ("samples", "budget", "smooth_budget", "select_samples"):
         assert total(**{name: 2 * getattr(settings, name)}) > total(), name
 

@@ -20,6 +20,7 @@ KEYS = st.builds(
     sigma=st.none() | st.floats(0, 1),
     epsilon=st.none() | st.floats(0, 255),
     attack=st.none() | st.sampled_from(["strongest", "random_signs"]),
+    radius=st.none() | st.floats(0, 1),
 )
 
 

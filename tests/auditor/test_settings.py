@@ -90,7 +90,7 @@ def test_what_is_given_replaces_the_effort_alone(name, value, expected):
     settings, rows = plan(**{name: value})
     assert getattr(settings, name) == expected
     changed = {new.name for old, new in zip(before, rows, strict=True) if old.origin != new.origin}
-    follow = {"budget": {"smooth_budget"}, "samples": {"select_samples"}}
+    follow = {"budget": {"smooth_budget"}, "samples": {"select_samples", "bound_draws"}}
     assert changed == {name} | follow.get(name, set())
     assert {row.origin for row in rows if row.name in changed} == {"command line"}
     same = {f.name for f in dataclasses.fields(Settings)} - changed

@@ -208,7 +208,7 @@ class Maker:
         tiny = self.random.random(self.scenario.images) < 0.1
         columns = [
             ("hessian_eigenvalue", "1/pixel units²", None, 10.0 ** np.where(tiny, -15, logs)),
-            ("neglected_mass", "probability", None, np.zeros(self.scenario.images)),
+            ("hessian_residual", "1/pixel²", None, np.zeros(self.scenario.images)),
             *(
                 ("loss_gradient_drift", "1/pixel units²", e, 10.0 ** (drift - 0.02 * e))
                 for e in self.scenario.epsilons[:2]
