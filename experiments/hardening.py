@@ -73,13 +73,13 @@ class Scale:
 
 QUICK = Scale(
     train=1_000,
-    pgd_steps=5,
+    pgd_steps=4,
     images=24,
     samples=5,
     draws=8,
     robust=48,
     attacked=6,
-    budget=50,
+    budget=25,
     left_out=("IG-NORM", "identity", "random", "NM2", "M2"),
 )
 FULL = Scale(train=60_000, epochs=50, pgd_steps=40, images=1_000, samples=50, robust=1_000)
