@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from attacks.ball import Linf
 from auditor.errors import InputError
@@ -56,7 +57,8 @@ class IgNorm:
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
         """Loss (a scalar) of images (B, C, H, W) in [0, 1] of classes ``y`` (B,)."""
         ball, radius = Linf(), torch.tensor(self.epsilon, device=x.device)
-        with evaluating(model):
+        # The other kernels of attention have no second derivative.
+        with evaluating(model), sdpa_kernel(SDPBackend.MATH):
             delta = ball.start(x.cpu(), radius.cpu(), [generator] * len(x)).to(x.device)
             for _ in range(self.steps):
                 delta.requires_grad_()

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from auditor.bounds.hessian import loss_hessian_eigenvalue
 from auditor.errors import InputError
@@ -60,7 +61,8 @@ def curvature(model: nn.Module, x: Tensor) -> Tensor:
     ----------
     S3 Prop. 3 and B1; math section 9.
     """
-    with evaluating(model):
+    # The other kernels of attention have no second derivative.
+    with evaluating(model), sdpa_kernel(SDPBackend.MATH):
         u = loss_hessian_eigenvalue(model, x).eigenvector
         inputs = x.detach().requires_grad_()
         logits = model(inputs)

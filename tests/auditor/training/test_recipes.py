@@ -155,3 +155,25 @@ def test_noise_on_the_weights_leaves_the_weights_alone(few):
 def test_settings_out_of_range_are_refused(make, settings):
     with pytest.raises(InputError, match="out of range"):
         make(**settings)
+
+
+class Attentive(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.project, self.head = nn.Linear(12, 12), nn.Linear(144, 10)
+
+    def forward(self, x):
+        q = self.project(x)
+        return self.head(F.scaled_dot_product_attention(q, q, q).flatten(1))
+
+
+@pytest.mark.parametrize(
+    "recipe", [Ssr(), IgNorm(steps=1, points=2, search_points=2)], ids=["ssr", "ig_norm"]
+)
+def test_recipes_with_second_derivatives_train_attention(recipe, few):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Attentive()
+    x, y = few
+    recipe.loss(model, x[:8], y[:8], torch.Generator().manual_seed(0)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
