@@ -14,26 +14,22 @@ import torch
 from rich.console import Console
 
 import reports
+from auditor.asked import asked_plan
 from auditor.attack_command import attack
-from auditor.bounds.training import parse_training
 from auditor.check_command import check
 from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
 from auditor.harden_command import harden
-from auditor.loading import load_twin
 from auditor.methods_command import methods
 from auditor.metrics_command import metrics
 from auditor.options import (
-    choose_device,
     command_line,
     compute_options,
     explain_option,
-    explanation,
     input_options,
-    load_input,
     target_option,
 )
-from auditor.plan import forecast, make_plan
+from auditor.plan import forecast
 from auditor.profiles_command import profiles
 from auditor.progress import Bar
 from auditor.recipes_command import recipes
@@ -42,8 +38,8 @@ from auditor.results import AuditResult
 from auditor.retrain_command import retrain
 from auditor.settings import EFFORTS
 from auditor.sigma_command import sigma as sigma_command
-from auditor.specs import parse_floats, parse_samples, parse_target
 from auditor.store import RunFolder
+from auditor.verify_command import sign, verify
 from auditor.version import __version__
 from profiles import available
 
@@ -128,32 +124,16 @@ def cli() -> None:
 @click.option("--exit-zero", is_flag=True, help="Exit 0 where it would be 1.")
 def audit(
     *,
-    twins: tuple[str, ...],
-    target: str,
-    method: str | None,
-    explain: str | None,
-    profile: str,
-    effort: str,
-    sigma: str | None,
-    epsilon: str | None,
-    samples: str | None,
-    budget: int | None,
-    training: str | None,
-    k: int | None,
-    seed: int | None,
     run: Path,
     formats: tuple[str, ...],
     paper: str,
     resume: bool,
     dry_run: bool,
-    device: str,
     threads: int | None,
-    batch: int | None,
-    trust_pickle: bool,
     quiet: bool,
     as_json: bool,
     exit_zero: bool,
-    **given: Any,
+    **asked: Any,
 ) -> int:
     """Attack, compare and smooth a model's explanations; write a PDF that recommends sigma.
 
@@ -161,29 +141,8 @@ def audit(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    device = choose_device(device)
     folder = RunFolder.check(run, resume=resume)
-    common: dict[str, Any] = {"trust_pickle": trust_pickle, "device": device}
-    classifier, images = load_input(seed=seed, **common, **given)
-    plan = make_plan(
-        classifier,
-        images,
-        profile=profile,
-        twins=[load_twin(twin, like=classifier, **common) for twin in twins],
-        effort=effort,
-        device=device,
-        batch=batch,
-        origin="command line",
-        sigmas=parse_floats(sigma) if sigma is not None else None,
-        epsilons=parse_floats(epsilon) if epsilon is not None else None,
-        samples=parse_samples(samples) if samples is not None else None,
-        budget=budget,
-        training=parse_training(training) if training is not None else None,
-        k=k,
-        seed=seed,
-        target=parse_target(target),
-        explain=explanation(method=method, explain=explain),
-    )
+    plan = asked_plan(**asked)
     stderr = Console(stderr=True, quiet=quiet, highlight=False)
     for name, reason in plan.images.unreadable:
         stderr.print(f"Skipped {name}: {reason}", style="yellow", markup=False)
@@ -216,6 +175,8 @@ cli.add_command(metrics)
 cli.add_command(profiles)
 cli.add_command(report)
 cli.add_command(sigma_command)
+cli.add_command(sign)
+cli.add_command(verify)
 cli.add_command(recipes)
 cli.add_command(retrain)
 

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 import reports
+from auditor.again import decide_again
 from auditor.errors import AuditorError, InputError
-from auditor.reconsider import other_verdicts
 from auditor.results import AuditResult
 from auditor.seal import sealed
+from profiles import available, load_profile
 
 Command = Callable[..., Any]
 
@@ -76,7 +77,8 @@ def write_reports(
     AuditorError
         A ``failure`` if a file cannot be written.
     """
-    others = other_verdicts(result) if "html" in targets else None
+    names = available() if "html" in targets else ()
+    others = {name: decide_again(result, load_profile(name)) for name in names}
     for form, target in targets.items():
         try:
             reports.write_report(result, target, form=form, paper=paper, others=others)

@@ -363,9 +363,44 @@ class AuditResult:
         if not maps.is_file():
             return result
         check_seal(run, maps.name)
+        return result.with_maps(maps)
+
+    def with_maps(self, path: Path) -> AuditResult:
+        """The result with the pictures of a ``maps.npz``; a damaged one raises `InputError`."""
         try:
-            with maps.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
+            with path.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
                 gallery = {name: arrays[name] for name in arrays.files}
         except Exception as error:  # damaged archives raise many things
-            raise InputError(f"{maps}: cannot be read ({error}).") from error
-        return dataclasses.replace(result, gallery=gallery)
+            raise InputError(f"{path}: cannot be read ({error}).") from error
+        if gallery and not _fits(gallery, len(self.images.names)):
+            raise InputError(
+                f"{path}: not the pictures of this audit, or of an older auditor. Move it away to "
+                "render without pictures, or audit again."
+            )
+        return dataclasses.replace(self, gallery=gallery)
+
+
+def _fits(gallery: Mapping[str, npt.NDArray[Any]], images: int) -> bool:
+    """Whether the arrays of a gallery are there, agree in shape and are of these images."""
+    try:
+        (shown,), (sigmas,) = gallery["index"].shape, gallery["sigmas"].shape
+        _, *channels_and_size = gallery["image"].shape
+        _, *size = channels_and_size
+        shapes = {
+            "worst": (),
+            "epsilon": (),
+            "image": (shown, *channels_and_size),
+            "perturbed": (sigmas, shown, *channels_and_size),
+            "before": (sigmas, shown, *size),
+            "after": (sigmas, shown, *size),
+            "overlap": (sigmas, shown),
+        }
+        index = gallery["index"]
+        return (
+            len(size) == 2
+            and sigmas > 0
+            and all(gallery[name].shape == shape for name, shape in shapes.items())
+            and bool(((index >= 0) & (index < images)).all())
+        )
+    except (KeyError, ValueError):
+        return False

@@ -2,7 +2,7 @@
 
 from reports.forecast import check_table, cost_table
 from reports.formats import FILES, write_report
-from reports.pdf import write_pdf
+from reports.pdf import render, render_first_page, write_pdf
 from reports.snippet import captum_snippet
 from reports.style import PAPERS
 from reports.summary import summary_table
@@ -13,6 +13,8 @@ __all__ = [
     "captum_snippet",
     "check_table",
     "cost_table",
+    "render",
+    "render_first_page",
     "summary_table",
     "write_pdf",
     "write_report",

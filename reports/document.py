@@ -37,6 +37,13 @@ def typeset(result: AuditResult, *, title: str, paper: Paper) -> bytes:
         return final.render()
 
 
+def typeset_first_page(result: AuditResult, *, title: str, paper: Paper, total: int) -> bytes:
+    """Pages of which only the first is as in a report of ``total`` pages."""
+    register_fonts()
+    with _house_settings():
+        return _Document(result, title=title, paper=paper, total=total, pages={}).render()
+
+
 @contextlib.contextmanager
 def _house_settings() -> Iterator[None]:
     """Change two global settings of reportlab while we typeset, then put them back.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import pikepdf
 
 from auditor.results import AuditResult
 from reports import sentences, text
-from reports.document import typeset
+from reports.document import typeset, typeset_first_page
 from reports.files import write_whole
 from reports.formatting import visible
 from reports.style import PAPERS
@@ -42,15 +43,22 @@ def write_pdf(result: AuditResult, path: str | Path, *, paper: str = "a4") -> No
     write_whole(Path(path), render(result, paper=paper))
 
 
+def render_first_page(result: AuditResult, *, paper: str, total: int) -> bytes:
+    """A PDF whose first page is that of the report, which has ``total`` pages."""
+    return typeset_first_page(result, title=_title(result), paper=PAPERS[paper], total=total)
+
+
 def render(result: AuditResult, *, paper: str = "a4") -> bytes:
     """The report as the bytes of a PDF file."""
-    title = visible(f"{text.TITLE}: {result.model.name}")
+    title = _title(result)
     subject = visible(f"{sentences.verdict(result)} (purpose: {result.profile.name})")
     when = _time(result.created)
     producer = f"attribution-auditor {visible(result.auditor_version)}"
     # reportlab derives nothing from the clock here, pikepdf neither: dates are all set below
     with pikepdf.open(io.BytesIO(typeset(result, title=title, paper=PAPERS[paper]))) as pdf:
-        _attach(pdf, result.to_json(), when)
+        # a lone surrogate in a file name becomes its JSON escape, so that the bytes are UTF-8
+        data = result.to_json().encode("utf-8", errors="backslashreplace")
+        _attach(pdf, data, when)
         pdf.Root.Lang = pikepdf.String("en-US")
         pdf.Root.ViewerPreferences = pikepdf.Dictionary(DisplayDocTitle=True)
         with pdf.open_metadata(set_pikepdf_as_editor=False, update_docinfo=False) as xmp:
@@ -70,6 +78,7 @@ def render(result: AuditResult, *, paper: str = "a4") -> bytes:
         pdf.docinfo["/Subject"] = subject
         pdf.docinfo["/Creator"] = producer
         pdf.docinfo["/Producer"] = producer
+        pdf.docinfo["/ResultsSHA256"] = hashlib.sha256(data).hexdigest()
         pdf.docinfo["/CreationDate"] = stamp
         pdf.docinfo["/ModDate"] = stamp
         buffer = io.BytesIO()
@@ -77,11 +86,14 @@ def render(result: AuditResult, *, paper: str = "a4") -> bytes:
     return buffer.getvalue()
 
 
-def _attach(pdf: pikepdf.Pdf, text_of_results: str, when: datetime) -> None:
+def _title(result: AuditResult) -> str:
+    return visible(f"{text.TITLE}: {result.model.name}")
+
+
+def _attach(pdf: pikepdf.Pdf, data: bytes, when: datetime) -> None:
     file = pikepdf.AttachedFileSpec(
         pdf,
-        # a lone surrogate in a file name becomes its JSON escape, so that the bytes are UTF-8
-        text_of_results.encode("utf-8", errors="backslashreplace"),
+        data,
         filename=ATTACHMENT,
         mime_type="application/json",
         description="Machine-readable results of this audit",

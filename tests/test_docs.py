@@ -15,7 +15,7 @@ from auditor.cli import cli
 
 ROOT = Path(__file__).parent.parent
 USAGE = ROOT / "docs" / "usage.md"
-COMMANDS = ("audit", "attack", "check", "harden", "report", "retrain")
+COMMANDS = ("audit", "attack", "check", "harden", "report", "retrain", "sign", "verify")
 
 
 def help_text(command: str) -> str:
