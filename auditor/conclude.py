@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.attributions.custom import Custom
-from auditor.attributions.registry import METHODS
+from auditor.attributions.registry import METHODS, spec_of
 from auditor.plan import Plan
 from auditor.records import Values
 from auditor.results import (
@@ -74,6 +74,7 @@ def conclude(
             differentiable=plan.method.differentiable,
             formula=entry.formula if entry else "",
             source=entry.source if entry else "",
+            spec=spec_of(plan.method),
         ),
         notes=(*plan.notes, *_another_class(plan, predicted)),
         not_applicable=plan.not_applicable,

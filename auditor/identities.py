@@ -24,6 +24,8 @@ class ExplanationRecord:
         Whether attacks could differentiate it; if not, they are weaker.
     formula, source
         What it is in one line and where that is from; empty for a user's own.
+    spec
+        What ``--method`` makes it from; empty for a user's own.
     """
 
     name: str = "simple_grad"
@@ -33,6 +35,7 @@ class ExplanationRecord:
     differentiable: bool = True
     formula: str = ""
     source: str = ""
+    spec: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

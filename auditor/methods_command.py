@@ -37,7 +37,10 @@ def _row(entry: Entry) -> dict[str, Any]:
         "source": entry.source,
         "gradients": method.price,
         "attacked": _attacked(entry),
-        "options": entry.defaults(),
+        "options": {
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in entry.defaults().items()
+        },
         "needs": entry.needs,
     }
 

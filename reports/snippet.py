@@ -72,6 +72,34 @@ def smoothed_map(explain, model, x, target, n={samples}, sigma={sigma}):
 '''
 
 
+_IMPORTS = """\
+from auditor.attributions.registry import find_method
+from auditor.evaluation import Evaluator
+"""
+_OURS = """
+
+method = find_method("{spec}")
+draws = itertools.count()
+
+
+def explain(model, x, target):
+    evaluator = Evaluator(model=model, batch=len(x))
+    return method(evaluator, x, target, images=range(len(x)), draw=next(draws))[0]
+"""
+
+
+def method_snippet(spec: str, sigma: float, samples: int) -> str:
+    """Python text that defines ``explain`` and ``smoothed_map`` for a method of the registry.
+
+    ``spec`` is what ``--method`` takes, ``sigma`` in pixel units of [0, 1].
+    """
+    name = spec.partition(",")[0]
+    own = own_snippet(name, sigma, samples)
+    return own.replace(
+        "import torch\n", "import itertools\n\nimport torch\n" + _IMPORTS, 1
+    ) + _OURS.format(spec=spec)
+
+
 def own_snippet(name: str, sigma: float, samples: int) -> str:
     """Python text that defines ``smoothed_map(explain, model, x, target)`` for any explanation.
 

@@ -278,6 +278,12 @@ OWN_SNIPPET_LEAD = (
     "anything else happens to them, is not clipped, and is stratified over the n draws, as audited."
 )
 
+METHOD_SNIPPET_LEAD = (
+    "This makes the map that was audited, with the auditor's own method: "
+    "smoothed_map(explain, model, x, target). model takes pixels in [0, 1] and returns logits, so "
+    "normalization has to happen inside it. The noise is stratified over the n draws, as audited."
+)
+
 UNKNOWN_UNITS = "not known: own preprocessing instead of mean and std"
 
 SNIPPET_LEAD = (

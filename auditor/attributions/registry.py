@@ -55,14 +55,14 @@ class Entry:
 
     def defaults(self) -> dict[str, Any]:
         """What each option is if it is not set."""
-        method = self.make()
-        return {name: _DEFAULT.get(name, attrgetter(name))(method) for name in self.options}
+        return self.values(self.make())
+
+    def values(self, method: Method) -> dict[str, Any]:
+        """What each option is in a method that ``make`` made."""
+        return {name: attrgetter(_WHERE.get(name, name))(method) for name in self.options}
 
 
-_DEFAULT: Mapping[str, Callable[[Any], Any]] = {
-    "radius": lambda method: round(method.sigma, 4),
-    "sampler": attrgetter("noise.sampler"),
-}
+_WHERE: Mapping[str, str] = {"radius": "sigma", "sampler": "noise.sampler"}
 """Options that are not attributes of the method by their name."""
 
 
@@ -256,3 +256,17 @@ def find_method(spec: str) -> Method:
         except ValueError as error:
             raise InputError(f"method {spec}: {key}={value}: {error}") from None
     return entry.make(**values)
+
+
+def spec_of(method: Method) -> str:
+    """What :func:`find_method` makes the method from; empty for one that is not ours.
+
+    >>> spec_of(find_method("integrated_gradients,baseline=black,points=7"))
+    'integrated_gradients,points=7'
+    """
+    entry = METHODS.get(method.name)
+    if entry is None or not isinstance(method, type(entry.make())):
+        return ""
+    usual = entry.defaults()
+    changed = {k: v for k, v in entry.values(method).items() if v != usual[k]}
+    return ",".join((method.name, *(f"{key}={value}" for key, value in changed.items())))

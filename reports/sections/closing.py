@@ -8,7 +8,7 @@ from auditor.results import AuditResult
 from reports import text
 from reports.blocks import bullets, code, facts, gap, paragraph, subsection, table, together
 from reports.formatting import count, seconds
-from reports.snippet import captum_snippet, own_snippet
+from reports.snippet import captum_snippet, method_snippet, own_snippet
 
 
 def build_limitations(result: AuditResult) -> list[Flowable]:
@@ -79,9 +79,12 @@ def build_snippet(result: AuditResult) -> list[Flowable]:
     answer, model = result.recommendation, result.model
     if answer.sigma is None:
         return [paragraph(text.NOT_RUN["snippet"])]
-    own = result.explanation.name
-    if own != "simple_grad":
-        snippet = own_snippet(own, answer.sigma, answer.samples)
+    own = result.explanation
+    if own.spec and own.spec != "simple_grad":
+        snippet = method_snippet(own.spec, answer.sigma, answer.samples)
+        return [paragraph(text.METHOD_SNIPPET_LEAD), code(snippet)]
+    if own.name != "simple_grad":
+        snippet = own_snippet(own.name, answer.sigma, answer.samples)
         return [paragraph(text.OWN_SNIPPET_LEAD), code(snippet)]
     return [
         paragraph(text.SNIPPET_LEAD),

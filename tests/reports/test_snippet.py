@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from auditor.attributions.registry import find_method
+from auditor.evaluation import Evaluator
 from reports import captum_snippet
-from reports.snippet import own_snippet
+from reports.snippet import method_snippet, own_snippet
 
 MEAN, STD = (0.4, 0.5), (0.2, 0.3)
 
@@ -119,3 +121,17 @@ def test_identity_normalization_needs_no_wrapper():
 def test_a_preprocessing_without_mean_and_std_is_mentioned():
     assert "preprocess" not in captum_snippet(0.1, 8, MEAN, STD)
     assert "# preprocess in this report) to x." in captum_snippet(0.1, 8, (), ())
+
+
+@pytest.mark.parametrize("spec", ["grad_x_input", "integrated_gradients,points=7"])
+def test_a_method_of_ours_is_made_by_its_name(spec):
+    names: dict = {}
+    exec(method_snippet(spec, 1e-4, 4), names)
+    network = Tiny()
+    x = torch.rand(2, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+    target = torch.tensor([2, 0])
+    got = names["smoothed_map"](names["explain"], network, x, target)
+    evaluator = Evaluator(model=network, batch=2)
+    expected, _ = find_method(spec)(evaluator, x, target, images=range(2), draw=0)
+    # Four draws of noise as small as this change a smooth map by about 1e-4 of its size.
+    torch.testing.assert_close(got, expected, rtol=0, atol=2e-3 * float(expected.abs().max()))

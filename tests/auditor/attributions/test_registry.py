@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from auditor.attributions.registry import METHODS, find_method
+from auditor.attributions import Custom
+from auditor.attributions.registry import METHODS, find_method, spec_of
 from auditor.errors import InputError
 
 
@@ -24,3 +25,25 @@ def test_what_is_not_understood_ends_with_one_line(spec, message):
         find_method(spec)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *METHODS,
+        "smooth_grad,sigma=0.25,samples=7,sampler=iid",
+        "uniform_grad,radius=0.05,shape=ball",
+        "integrated_gradients,points=7,rule=trapezoid,baseline=mean",
+        "smooth_integrated_gradients,sigma=0.2,samples=9,baseline=blurred",
+        "grad_cam,layer=features.3",
+        "kernel_shap,samples=300,segments=20",
+    ],
+)
+def test_a_method_tells_what_it_is_made_from(spec):
+    method = find_method(spec)
+    assert spec_of(method) == spec
+    assert find_method(spec_of(method)) == method
+
+
+def test_a_users_function_of_a_methods_name_is_not_ours():
+    assert spec_of(Custom(function=lambda model, x, target: x, name="simple_grad")) == ""
