@@ -17,6 +17,7 @@ import reports
 from auditor.asked import asked_plan
 from auditor.attack_command import attack
 from auditor.check_command import check
+from auditor.compare_command import compare, history
 from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
 from auditor.harden_command import harden
@@ -169,6 +170,8 @@ def audit(
 
 cli.add_command(attack)
 cli.add_command(check)
+cli.add_command(compare)
+cli.add_command(history)
 cli.add_command(methods)
 cli.add_command(harden)
 cli.add_command(metrics)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from reportlab import rl_config
 from reportlab.graphics import shapes
@@ -22,26 +22,55 @@ from reportlab.platypus import (
 from auditor.results import AuditResult
 from reports import text
 from reports.blocks import Bookmark, Heading, contents_list, paragraph, section
-from reports.formatting import visible
 from reports.outline import SECTIONS
 from reports.style import QUIET, RULE, SANS, TEXT_WIDTH, Paper, register_fonts
 
+Story = Callable[[Mapping[str, int]], list[Flowable]]
+"""What to typeset, given the page of each heading as far as it is known."""
 
-def typeset(result: AuditResult, *, title: str, paper: Paper) -> bytes:
+
+def typeset(story: Story, *, title: str, footer: str, paper: Paper) -> bytes:
     """Pages as PDF bytes, typeset twice: the first pass finds the numbers the second prints."""
     register_fonts()
     with _house_settings():
-        first = _Document(result, title=title, paper=paper, total=0, pages={})
-        first.render()
-        final = _Document(result, title=title, paper=paper, total=first.page, pages=first.found)
-        return final.render()
+        first = _Document(title=title, footer=footer, paper=paper, total=0)
+        first.render(story({}))
+        final = _Document(title=title, footer=footer, paper=paper, total=first.page)
+        return final.render(story(first.found))
 
 
-def typeset_first_page(result: AuditResult, *, title: str, paper: Paper, total: int) -> bytes:
-    """Pages of which only the first is as in a report of ``total`` pages."""
+def typeset_once(story: Story, *, title: str, footer: str, paper: Paper, total: int) -> bytes:
+    """The same without page numbers in the contents: page one is as in ``total`` pages."""
     register_fonts()
     with _house_settings():
-        return _Document(result, title=title, paper=paper, total=total, pages={}).render()
+        return _Document(title=title, footer=footer, paper=paper, total=total).render(story({}))
+
+
+def report_story(result: AuditResult, paper: Paper) -> Story:
+    """All sections of an audit's report."""
+    height = paper.text_height
+    titles = [f"{number}. {s.title}" for number, s in enumerate(SECTIONS, start=1)]
+
+    def story(pages: Mapping[str, int]) -> list[Flowable]:
+        parts: list[Flowable] = []
+        for number, part in enumerate(SECTIONS):
+            content = part.build(result)
+            if number == 0:
+                # page one speaks for itself: a bookmark without a numbered heading
+                parts += [Bookmark(titles[0]), paragraph(text.TITLE, "title")]
+            elif number == 1:
+                # a long page one runs on: what follows then shares its second page
+                parts.append(CondPageBreak(height / 2))
+                parts += contents_list([(t, pages.get(t, 0)) for t in titles])
+                parts.append(section(titles[number]))
+            else:
+                own_page = part.own_page and len(content) > 1
+                parts += [PageBreak()] if own_page else [CondPageBreak(height / 6), Spacer(1, 12)]
+                parts.append(section(titles[number]))
+            parts += content
+        return parts
+
+    return story
 
 
 @contextlib.contextmanager
@@ -64,17 +93,15 @@ class _Document(BaseDocTemplate):  # type: ignore[misc]  # reportlab is untyped
 
     def __init__(
         self,
-        result: AuditResult,
         *,
         title: str,
+        footer: str,
         paper: Paper,
         total: int,
-        pages: dict[str, int],
     ) -> None:
-        self.result = result
+        self.footer = footer
         self.paper = paper
         self.total = total
-        self.pages = pages
         self.found: dict[str, int] = {}
         self.buffer = io.BytesIO()
         super().__init__(
@@ -98,31 +125,10 @@ class _Document(BaseDocTemplate):  # type: ignore[misc]  # reportlab is untyped
         )
         self.addPageTemplates(PageTemplate(frames=[frame], onPage=self._footer))
 
-    def render(self) -> bytes:
+    def render(self, story: list[Flowable]) -> bytes:
         """The pages as PDF bytes."""
-        self.build(self._story())
+        self.build(story)
         return self.buffer.getvalue()
-
-    def _story(self) -> list[Flowable]:
-        titles = [f"{number}. {s.title}" for number, s in enumerate(SECTIONS, start=1)]
-        height = self.paper.text_height
-        story: list[Flowable] = []
-        for number, part in enumerate(SECTIONS):
-            content = part.build(self.result)
-            if number == 0:
-                # page one speaks for itself: a bookmark without a numbered heading
-                story += [Bookmark(titles[0]), paragraph(text.TITLE, "title")]
-            elif number == 1:
-                # a long page one runs on: what follows then shares its second page
-                story.append(CondPageBreak(height / 2))
-                story += contents_list([(t, self.pages.get(t, 0)) for t in titles])
-                story.append(section(titles[number]))
-            else:
-                own_page = part.own_page and len(content) > 1
-                story += [PageBreak()] if own_page else [CondPageBreak(height / 6), Spacer(1, 12)]
-                story.append(section(titles[number]))
-            story += content
-        return story
 
     def _footer(self, canvas: Canvas, document: BaseDocTemplate) -> None:
         left, right = self.paper.side, self.paper.side + TEXT_WIDTH
@@ -134,8 +140,7 @@ class _Document(BaseDocTemplate):  # type: ignore[misc]  # reportlab is untyped
         canvas.setFont(SANS, 7)
         canvas.setFillColor(QUIET)
         canvas.drawRightString(right, top - 10, f"page {document.page} of {self.total}")
-        model = f"{text.TITLE} · model SHA-256 {visible(self.result.model.sha256)[:64]}"
-        canvas.drawString(left, top - 10, model)
+        canvas.drawString(left, top - 10, self.footer)
         canvas.restoreState()
 
     def afterFlowable(self, flowable: Flowable) -> None:  # noqa: N802  # reportlab's hook

@@ -71,7 +71,29 @@ def html(result: AuditResult, others: Mapping[str, Recommendation] | None = None
         "manifest": _words(result.images.manifest_sha256),
         "auditor": _words(result.auditor_version),
     }
-    return re.sub(r"\{\{ (\w+) \}\}", lambda place: parts[place[1]], _shipped("page.html"))
+    return _filled("page.html", parts)
+
+
+def static_page(
+    *,
+    title: str,
+    heading: str,
+    lead: Sequence[str],
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]],
+) -> str:
+    """A page of tables without scripts; each table is a caption, a header and rows."""
+    parts = {
+        "title": _words(title),
+        "style": _shipped("page.css"),
+        "heading": _words(heading),
+        "lead": "".join(f"<p>{_words(line)}</p>" for line in lead),
+        "tables": "".join(_table(*table, sortable=False) for table in tables),
+    }
+    return _filled("tables.html", parts)
+
+
+def _filled(name: str, parts: Mapping[str, str]) -> str:
+    return re.sub(r"\{\{ (\w+) \}\}", lambda place: parts[place[1]], _shipped(name))
 
 
 def _criteria(result: AuditResult) -> str:
@@ -122,18 +144,24 @@ def _images(result: AuditResult) -> str:
     return _table(caption, header, rows)
 
 
-def _table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose columns sort by a button in their heads."""
+def _table(
+    caption: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    sortable: bool = True,
+) -> str:
+    """A table; if ``sortable``, its columns sort by a button in their heads."""
     if not rows:
         return f"<p>{_words(caption)}: {NOTHING}</p>"
-    head = "".join(
-        f'<th scope="col"><button type="button">{_words(name)}</button></th>' for name in header
-    )
+    button = '<button type="button">{}</button>' if sortable else "{}"
+    head = "".join(f'<th scope="col">{button.format(_words(name))}</th>' for name in header)
     body = "".join(
         "<tr>" + "".join(f"<td>{_words(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return (
-        f'<div class="wide"><table class="sortable"><caption>{_words(caption)}</caption>'
+        f'<div class="wide"><table{" class=sortable" * sortable}>'
+        f"<caption>{_words(caption)}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

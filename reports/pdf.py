@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pikepdf
+from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult
 from reports import sentences, text
-from reports.document import typeset, typeset_first_page
+from reports.document import report_story, typeset, typeset_once
 from reports.files import write_whole
 from reports.formatting import visible
 from reports.style import PAPERS
@@ -45,20 +47,52 @@ def write_pdf(result: AuditResult, path: str | Path, *, paper: str = "a4") -> No
 
 def render_first_page(result: AuditResult, *, paper: str, total: int) -> bytes:
     """A PDF whose first page is that of the report, which has ``total`` pages."""
-    return typeset_first_page(result, title=_title(result), paper=PAPERS[paper], total=total)
+    size = PAPERS[paper]
+    return typeset_once(report_story(result, size), paper=size, total=total, **_running(result))
 
 
 def render(result: AuditResult, *, paper: str = "a4") -> bytes:
     """The report as the bytes of a PDF file."""
-    title = _title(result)
-    subject = visible(f"{sentences.verdict(result)} (purpose: {result.profile.name})")
-    when = _time(result.created)
-    producer = f"attribution-auditor {visible(result.auditor_version)}"
-    # reportlab derives nothing from the clock here, pikepdf neither: dates are all set below
-    with pikepdf.open(io.BytesIO(typeset(result, title=title, paper=PAPERS[paper]))) as pdf:
+    size = PAPERS[paper]
+    return _finished(
+        typeset(report_story(result, size), paper=size, **_running(result)),
+        title=_running(result)["title"],
+        subject=visible(f"{sentences.verdict(result)} (purpose: {result.profile.name})"),
+        auditor=result.auditor_version,
+        created=result.created,
         # a lone surrogate in a file name becomes its JSON escape, so that the bytes are UTF-8
-        data = result.to_json().encode("utf-8", errors="backslashreplace")
-        _attach(pdf, data, when)
+        results=result.to_json().encode("utf-8", errors="backslashreplace"),
+    )
+
+
+def render_story(
+    story: Callable[[], list[Flowable]], *, title: str, subject: str, latest: AuditResult
+) -> bytes:
+    """Something else than a report in its looks; dates are those of an audit."""
+    pages = typeset(
+        lambda _: story(),
+        title=title,
+        footer=title,
+        paper=PAPERS["a4"],
+    )
+    return _finished(
+        pages,
+        title=title,
+        subject=visible(subject),
+        auditor=latest.auditor_version,
+        created=latest.created,
+        results=None,
+    )
+
+
+def _finished(
+    pages: bytes, *, title: str, subject: str, auditor: str, created: str, results: bytes | None
+) -> bytes:
+    """Metadata, and the attached results if there are any."""
+    when = _time(created)
+    producer = f"attribution-auditor {visible(auditor)}"
+    # reportlab derives nothing from the clock here, pikepdf neither: dates are all set below
+    with pikepdf.open(io.BytesIO(pages)) as pdf:
         pdf.Root.Lang = pikepdf.String("en-US")
         pdf.Root.ViewerPreferences = pikepdf.Dictionary(DisplayDocTitle=True)
         with pdf.open_metadata(set_pikepdf_as_editor=False, update_docinfo=False) as xmp:
@@ -78,16 +112,22 @@ def render(result: AuditResult, *, paper: str = "a4") -> bytes:
         pdf.docinfo["/Subject"] = subject
         pdf.docinfo["/Creator"] = producer
         pdf.docinfo["/Producer"] = producer
-        pdf.docinfo["/ResultsSHA256"] = hashlib.sha256(data).hexdigest()
         pdf.docinfo["/CreationDate"] = stamp
         pdf.docinfo["/ModDate"] = stamp
+        if results is not None:
+            _attach(pdf, results, when)
+            pdf.docinfo["/ResultsSHA256"] = hashlib.sha256(results).hexdigest()
         buffer = io.BytesIO()
         pdf.save(buffer, deterministic_id=True, recompress_flate=False)
     return buffer.getvalue()
 
 
-def _title(result: AuditResult) -> str:
-    return visible(f"{text.TITLE}: {result.model.name}")
+def _running(result: AuditResult) -> dict[str, str]:
+    """Title of the file, and the footer of each page."""
+    return {
+        "title": visible(f"{text.TITLE}: {result.model.name}"),
+        "footer": f"{text.TITLE} · model SHA-256 {visible(result.model.sha256)[:64]}",
+    }
 
 
 def _attach(pdf: pikepdf.Pdf, data: bytes, when: datetime) -> None:

@@ -204,6 +204,12 @@ DECISION_READING = (
     "is at least as good in attack drift, fidelity and stability, and better in one of them."
 )
 
+COMPARISON_READING = (
+    "Differences are after − before, on the {images} that count in both, with intervals that hold "
+    "for all rows together at {confidence}. Better and worse are said only where the interval "
+    "leaves out zero."
+)
+
 FRONT_READING = (
     "Filled: on the Pareto front, which takes stability against retraining into account as well; "
     "circled: the σ in question. The best corner is at the lower right."

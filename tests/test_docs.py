@@ -15,7 +15,18 @@ from auditor.cli import cli
 
 ROOT = Path(__file__).parent.parent
 USAGE = ROOT / "docs" / "usage.md"
-COMMANDS = ("audit", "attack", "check", "harden", "report", "retrain", "sign", "verify")
+COMMANDS = (
+    "audit",
+    "attack",
+    "check",
+    "harden",
+    "report",
+    "retrain",
+    "sign",
+    "verify",
+    "compare",
+    "history",
+)
 
 
 def help_text(command: str) -> str:
