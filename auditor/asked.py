@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import click
 
 from auditor.bounds.training import parse_training
 from auditor.errors import InputError
-from auditor.loading import load_twin
-from auditor.options import choose_device, explanation, load_input
+from auditor.options import choose_device, explanation, load_input, load_twins
 from auditor.plan import Plan, make_plan
 from auditor.specs import parse_floats, parse_samples, parse_target
 
@@ -23,6 +23,7 @@ _NOT_OF_THE_PLAN = {
 def asked_plan(
     *,
     twins: tuple[str, ...],
+    members: tuple[Path, ...],
     target: str,
     method: str | None,
     explain: str | None,
@@ -50,11 +51,13 @@ def asked_plan(
     device = choose_device(device)
     common: dict[str, Any] = {"trust_pickle": trust_pickle, "device": device}
     classifier, images = load_input(seed=seed, **common, **given)
+    others, ensembles = load_twins(twins, members, like=classifier, **common)
     return make_plan(
         classifier,
         images,
         profile=profile,
-        twins=[load_twin(twin, like=classifier, **common) for twin in twins],
+        twins=others,
+        ensembles=ensembles,
         effort=effort,
         device=device,
         batch=batch,

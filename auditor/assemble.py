@@ -18,7 +18,8 @@ from auditor.store import Arrays
 _RANGES = {
     **RANGES,
     **dict.fromkeys(
-        ("topk_intersection_common", "self_overlap", "label_kept", "agreement"), (0.0, 1.0)
+        ("topk_intersection_common", "self_overlap", "label_kept", "agreement", "accuracy"),
+        (0.0, 1.0),
     ),
 }
 _INTERNAL = {"map_norm", "infeasible", "sampled"}
@@ -30,6 +31,7 @@ _UNITS = {
     **UNITS,
     "fidelity_error": "map units",
     "stability_error": "map units",
+    "variance": "map units²",
     "hessian_eigenvalue": "1/pixel²",
     "hessian_residual": "1/pixel²",
     "loss_gradient_drift": "1/pixel²",

@@ -72,6 +72,14 @@ def cli() -> None:
     metavar="SPEC",
     help="The task learned anew: SPEC,weights=FILE,input-size=240,... Repeatable.",
 )
+@click.option(
+    "--members",
+    "members",
+    type=Path,
+    multiple=True,
+    metavar="FOLDER",
+    help="Twins that auditor retrain made. Repeatable.",
+)
 @target_option
 @explain_option
 @click.option(

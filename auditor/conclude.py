@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from auditor.attributions.custom import Custom
 from auditor.attributions.registry import METHODS, spec_of
+from auditor.comparisons import compare_ensembles
 from auditor.plan import Plan
 from auditor.records import Values
 from auditor.results import (
@@ -80,6 +81,7 @@ def conclude(
         not_applicable=plan.not_applicable,
         command=fixed["command"],
         timings=timings,
+        comparisons=compare_ensembles(found, seed=settings.seed),
         subgroups=by_subgroup(
             found,
             plan.images.subgroups,

@@ -12,6 +12,7 @@ from typing import Literal
 from auditor.again import of_every_profile
 from auditor.bounds.training import Training, parse_training
 from auditor.conclude import conclude
+from auditor.ensembles import Ensemble
 from auditor.errors import InputError
 from auditor.images import ImageSet
 from auditor.models import Classifier
@@ -29,6 +30,7 @@ def audit(
     *,
     profile: str | Path | Profile = "compliance",
     twins: Sequence[Classifier] = (),
+    ensembles: Sequence[Ensemble] = (),
     effort: str = "standard",
     run: str | Path | None = None,
     resume: bool = False,
@@ -57,6 +59,8 @@ def audit(
         Name of a shipped profile, a TOML file, or a :class:`profiles.Profile`.
     twins
         The same task learned anew: other data, seed, recipe or architecture.
+    ensembles
+        Which of the model (0) and its twins (1, …) are compared with each other as members.
     effort
         ``quick``, ``standard`` or ``thorough``: sets what is ``None`` below.
     run
@@ -97,6 +101,7 @@ def audit(
         images,
         profile=profile,
         twins=twins,
+        ensembles=ensembles,
         effort=effort,
         device=device,
         batch=batch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import click
 import torch
 
 from auditor.attributions.registry import find_method
+from auditor.ensembles import Ensemble, of_twins, read_members
 from auditor.errors import InputError
 from auditor.images import ImageSet, load_images
-from auditor.loading import load_model
+from auditor.loading import load_model, load_twin
 from auditor.models import Classifier
-from auditor.specs import parse_floats, parse_size
+from auditor.specs import parse_floats, parse_size, parse_twin
 
 Command = Callable[..., Any]
 
@@ -170,6 +171,32 @@ def load_input(
         class_names=classifier.labels,
         preprocess=classifier.preprocess,
     )
+
+
+def load_twins(
+    twins: Sequence[str],
+    folders: Sequence[Path],
+    *,
+    like: Classifier,
+    trust_pickle: bool,
+    device: str,
+) -> tuple[list[Classifier], tuple[Ensemble, ...]]:
+    """Load what ``--twin`` and ``--members`` name, and the ensembles that they form.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be used.
+    """
+    ensembles = of_twins([parse_twin(twin).get("setting") for twin in twins])
+    loaded = [
+        load_twin(twin, like=like, trust_pickle=trust_pickle, device=device) for twin in twins
+    ]
+    for folder in folders:
+        members, more = read_members(folder, like=like, first=1 + len(loaded))
+        loaded += members
+        ensembles += more
+    return loaded, ensembles
 
 
 def choose_device(name: str) -> str:

@@ -16,6 +16,7 @@ from auditor import cost
 from auditor.attributions import Method
 from auditor.attributions.noise import mix
 from auditor.bounds.training import Training
+from auditor.ensembles import Ensemble
 from auditor.errors import InputError
 from auditor.evaluation import Evaluator
 from auditor.evidence import FEWEST_IMAGES
@@ -44,7 +45,8 @@ class Plan:
     """A checked audit that has not started: nothing was measured or written.
 
     ``estimate`` is what it will cost; :func:`auditor.engine.execute` starts it. ``checks`` holds
-    the preflight of the audited model and of each twin, ``method`` the explanation, ``control`` the
+    the preflight of the audited model and of each twin, ``method`` the explanation,
+    ``ensembles`` which of model and twins are compared as members of one, ``control`` the
     re-initialized model if the format has one, ``target`` the class that is explained
     (``predicted``, ``label`` or an index), ``not_applicable`` the probes that this model cannot
     have and why, ``pilot`` how the number of draws was found if that was asked for, ``notes`` what
@@ -54,6 +56,7 @@ class Plan:
     classifier: Classifier
     method: Method
     twins: tuple[Classifier, ...]
+    ensembles: tuple[Ensemble, ...]
     images: ImageSet
     profile: Profile
     effort: str
@@ -77,6 +80,7 @@ def make_plan(
     *,
     profile: str | Path | Profile = "compliance",
     twins: Sequence[Classifier] = (),
+    ensembles: Sequence[Ensemble] = (),
     effort: str = "standard",
     device: str = "cpu",
     batch: int | None = None,
@@ -107,6 +111,7 @@ def make_plan(
         raise InputError(
             f"Two twins have the name {doubled[0]!r}. Name them: --twin SPEC,name=NAME."
         )
+    check_ensembles(ensembles, members=1 + len(twins))
     check_size(classifier, images)
     sample = images.batch(range(len(images.names))[:4])
     checks = [run_preflight(member, sample.to(device)) for member in (classifier, *twins)]
@@ -179,6 +184,7 @@ def make_plan(
         classifier=classifier,
         method=method,
         twins=tuple(twins),
+        ensembles=tuple(ensembles),
         images=images,
         profile=profile,
         effort=effort,
@@ -211,6 +217,20 @@ def check_size(classifier: Classifier, images: ImageSet) -> None:
             f"Images are {found}, {classifier.name} takes {needed}. Load them with load_images, "
             "which resizes, or pass another input size."
         )
+
+
+def check_ensembles(ensembles: Sequence[Ensemble], *, members: int) -> None:
+    """Refuse ensembles of one name, of fewer than two members, or of some that are not there."""
+    names = [ensemble.name for ensemble in ensembles]
+    for ensemble in ensembles:
+        places = set(ensemble.members)
+        if len(places) < 2 or not places <= set(range(members)):
+            raise InputError(
+                f"Ensemble {ensemble.name!r}: members {ensemble.members}. Give two or more places: "
+                f"0 is the audited model, 1 to {members - 1} are its twins."
+            )
+        if names.count(ensemble.name) > 1:
+            raise InputError(f"Two ensembles have the name {ensemble.name!r}. Name them apart.")
 
 
 def check_labels(classifier: Classifier, images: ImageSet) -> None:
@@ -315,6 +335,7 @@ def request(plan: Plan) -> dict[str, Any]:
     }
     for twin in plan.twins:
         asked |= _member(f"twin {twin.name}", twin)
+    asked |= {f"ensemble {one.name}": one.members for one in plan.ensembles}
     return asked | dataclasses.asdict(plan.settings)
 
 

@@ -81,7 +81,7 @@ class Measurement:
     Attributes
     ----------
     probe
-        ``smoothing``, ``attack``, ``natural``, ``twin``, ``control``, ``curvature``,
+        ``smoothing``, ``attack``, ``natural``, ``twin``, ``ensemble``, ``control``, ``curvature``,
         ``transfer_matrix`` or ``quality``.
     metric
         Name as in the field, e.g. ``topk_intersection``.
@@ -101,7 +101,7 @@ class Measurement:
         ``strongest``, ``topk``, ``mass_center``, ``manipulation``, ``transfer`` or
         ``random_signs``; of ``natural`` the name of the change.
     partner
-        Twin or control that the model is compared with.
+        Twin or control that the model is compared with, or the ensemble that is measured.
     chance
         Value that two unrelated maps would have.
     """
@@ -118,6 +118,23 @@ class Measurement:
     attack: str | None = None
     partner: str | None = None
     chance: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A measurement at one σ against the same without smoothing, image by image.
+
+    ``change`` is the mean difference, ``None`` if nothing counts; ``p_value`` that of Wilcoxon's
+    signed-rank test, ``adjusted`` with Holm's correction for all comparisons of the metric.
+    """
+
+    probe: str
+    metric: str
+    partner: str
+    sigma: float
+    change: Estimate | None
+    p_value: float | None
+    adjusted: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +323,7 @@ class AuditResult:
     explanation: ExplanationRecord = PLAIN_GRADIENT
     subgroups: tuple[SubgroupEstimate, ...] = ()
     other_profiles: tuple[ProfileAnswer, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
     not_applicable: Mapping[str, str] = field(default_factory=dict)
     bounds: tuple[Bound, ...] = ()
     gallery: Mapping[str, npt.NDArray[np.float32]] = field(

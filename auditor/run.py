@@ -21,6 +21,7 @@ from auditor.metrics.drift import chance
 from auditor.models import Classifier
 from auditor.plain import build
 from auditor.plan import Plan
+from auditor.probes.ensemble import agreement
 from auditor.probes.transfer import corners
 from auditor.records import Key, Records, Values
 from auditor.results import Bound, Cost, Measurement, Recommendation
@@ -128,6 +129,11 @@ class Run:
         for index, twin in enumerate(plan.twins):
             key = Key(probe="twin", metric="agreement", partner=twin.name)
             records[key] = clean[f"agreement {index}"]
+        for ensemble in plan.ensembles:
+            key = Key(probe="ensemble", metric="agreement", partner=ensemble.name)
+            predicted = torch.from_numpy(clean["members"])[list(ensemble.members)]
+            records[key] = agreement(predicted).numpy()
+        records |= self._accuracies(clean)
         collect = functools.partial(
             measurements,
             misclassified=1 - self.correct,
@@ -169,12 +175,26 @@ class Run:
         bounds, directions = self._bounds(bench, found, recommendation)
         return found, recommendation, bounds, gallery | directions, clean
 
+    def _accuracies(self, clean: Arrays) -> Records:
+        """Whether each member of an ensemble is right, where the images have labels."""
+        plan = self.plan
+        if plan.images.labels is None:
+            return {}
+        names = [plan.classifier.name, *(twin.name for twin in plan.twins)]
+        places = sorted({place for one in plan.ensembles for place in one.members})
+        right = (clean["members"] == np.array(plan.images.labels)).astype(float)
+        return {
+            Key(probe="ensemble", metric="accuracy", partner=names[place]): right[place]
+            for place in places
+        }
+
     def _bench(self, clean: Arrays) -> Bench:
         plan = self.plan
         return Bench(
             classifier=plan.classifier,
             method=plan.method,
             twins=plan.twins,
+            ensembles=plan.ensembles,
             control=plan.control,
             not_applicable=plan.not_applicable,
             images=plan.images,
@@ -361,11 +381,18 @@ def _clean(plan: Plan, meter: Meter) -> Arrays:
 
     predicted = predict(plan.classifier, "smoothing")
     targets = explained_classes(plan.target, predicted, plan.images.labels)
-    agreement = {
-        f"agreement {index}": (predict(twin, "twin") == predicted).double().numpy()
-        for index, twin in enumerate(plan.twins)
+    others = [predict(twin, "twin") for twin in plan.twins]
+    agrees = {
+        f"agreement {index}": (other == predicted).double().numpy()
+        for index, other in enumerate(others)
     }
-    return {"predicted": predicted.numpy(), "targets": targets.numpy(), **agreement}
+    members = torch.stack([predicted, *others]).numpy()
+    return {
+        "predicted": predicted.numpy(),
+        "targets": targets.numpy(),
+        "members": members,
+        **agrees,
+    }
 
 
 def _halves(correct: Values, *, seed: int) -> tuple[Rows, Rows]:

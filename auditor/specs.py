@@ -95,7 +95,8 @@ def parse_target(text: str) -> str | int:
 def parse_twin(spec: str) -> dict[str, Any]:
     """Split ``SPEC,key=value,...`` of ``--twin`` into the arguments of ``load_model``.
 
-    Keys are ``weights``, ``mean``, ``std``, ``input-size``, ``labels``, ``output`` and ``name``.
+    Keys are ``weights``, ``mean``, ``std``, ``input-size``, ``labels``, ``output``, ``name`` and
+    ``setting``.
     A part without ``=`` continues the value before it.
 
     >>> parse_twin("net.py:make,weights=b.safetensors,mean=0.4,0.5,0.6,input-size=240")["mean"]
@@ -134,4 +135,5 @@ _READERS: dict[str, Any] = {
     "labels": Path,
     "output": str,
     "name": str,
+    "setting": str,
 }

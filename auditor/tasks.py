@@ -14,6 +14,7 @@ from torch import Tensor
 from attacks import Clean, overlap
 from auditor.attributions import FRESH, Method
 from auditor.bounds.layers import read_chain
+from auditor.ensembles import Ensemble
 from auditor.evaluation import Evaluator, Meter
 from auditor.images import ImageSet
 from auditor.metrics.views import is_zero, magnitude
@@ -21,6 +22,7 @@ from auditor.models import Classifier
 from auditor.probes.attack_drift import AttackBudget, Deltas, attack_drift, search
 from auditor.probes.bounds import Depth, bracket, curvature_of_logit, smoothed_scores
 from auditor.probes.curvature import curvature
+from auditor.probes.ensemble import ensemble_probe
 from auditor.probes.members import control_probe, twin_probe
 from auditor.probes.natural import natural_drift
 from auditor.probes.quality import ATTACKED, OF_MAPS, OF_MORE_MAPS, groups_of, quality
@@ -44,6 +46,7 @@ class Bench:
     classifier: Classifier
     method: Method
     twins: tuple[Classifier, ...]
+    ensembles: tuple[Ensemble, ...]
     control: Classifier | None
     not_applicable: Collection[str]
     images: ImageSet
@@ -101,6 +104,7 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
     maps = clean_maps(evaluator, subject, sigma=sigma, samples=samples)
     plain = shown_map(evaluator, subject, sigma=0, samples=1) if sigma else maps.shown
     records = smoothing(plain, maps, sigma=sigma, k=s.k)
+    members = [(plain, maps.shown)]
     for twin in bench.twins:
         member = bench.evaluator("twin", twin)
         twin_plain = shown_map(member, subject, sigma=0, samples=1)
@@ -110,6 +114,11 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
         records |= twin_probe(
             plain, maps.shown, twin_plain, other, sigma=sigma, k=s.k, name=twin.name
         )
+        members.append((twin_plain, other))
+    for ensemble in bench.ensembles:
+        pairs = zip(*(members[place] for place in ensemble.members), strict=True)
+        plains, shown = (torch.stack(several) for several in pairs)
+        records |= ensemble_probe(plains, shown, sigma=sigma, k=s.k, name=ensemble.name)
     if bench.control is not None:
         control = bench.evaluator("control", bench.control)
         other = shown_map(control, subject, sigma=sigma, samples=samples)
