@@ -10,6 +10,7 @@ from reports import text
 from reports.blocks import beside, gap, paragraph, subsection, table
 from reports.charts import Curve, grid_chart
 from reports.formatting import count, estimate_cell, estimate_line, short
+from reports.sections import ensembles
 from reports.series import (
     Condition,
     chance_level,
@@ -24,6 +25,8 @@ from reports.series import (
 )
 from reports.style import LOOKS, TEXT_WIDTH
 
+MOST = 3
+"""Twins that get a chart and a table of their own."""
 _TWIN = {
     "stability_error": "Stability error (map units)",
     "normalized_stability_error": "Stability error, normalized",
@@ -45,8 +48,16 @@ def build(result: AuditResult) -> list[Flowable]:
     parts: list[Flowable] = []
     twins = partners(result, "twin")
     parts.append(paragraph(text.TWIN_READING if twins else text.NOT_RUN["twin"]))
-    for index, twin in enumerate(twins, start=1):
+    for index, twin in enumerate(twins[:MOST], start=1):
         parts += _twin(result, twin, f"Twin {index}")
+    if len(twins) > MOST:
+        parts.append(
+            paragraph(
+                f"The first {MOST} of {count(len(twins))} twins are printed; the others are in the "
+                "attached audit.json."
+            )
+        )
+    parts += ensembles.build(result)
     parts.append(
         subsection("Re-initialized control", reserve=230 if partners(result, "control") else 30)
     )
