@@ -32,6 +32,10 @@ _FAILED = {
         "Train on more data, or average the maps of several trained networks: networks trained "
         "alike disagree about this map."
     ),
+    "quality": (
+        "Try another attribution method: this map does not describe the model well enough, however "
+        "much it is smoothed."
+    ),
 }
 _CAUSES = {
     "undecided": "Audit more images: the intervals are too wide to decide.",
@@ -45,6 +49,7 @@ _MISSING = {
     "twin": "Give a second network trained on other data (--twin).",
     "attack": "Run the attack and its controls at the size that the profile declares.",
     "smoothing": "Measure the smoothed map at every σ.",
+    "quality": "Measure the quality of the maps at every σ and on every image.",
 }
 
 

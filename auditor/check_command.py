@@ -22,7 +22,7 @@ from auditor.options import (
     target_option,
 )
 from auditor.plan import forecast, make_plan
-from auditor.settings import EFFORTS
+from auditor.settings import CHOICES
 from auditor.specs import parse_target
 from profiles import available
 
@@ -47,7 +47,7 @@ from profiles import available
 )
 @click.option(
     "--effort",
-    type=click.Choice(EFFORTS),
+    type=click.Choice(CHOICES),
     default="standard",
     show_default=True,
     help="Of the audit whose cost is estimated.",

@@ -37,7 +37,7 @@ from auditor.recipes_command import recipes
 from auditor.report_command import in_folder, report, report_options, write_reports
 from auditor.results import AuditResult
 from auditor.retrain_command import retrain
-from auditor.settings import EFFORTS
+from auditor.settings import CHOICES
 from auditor.sigma_command import sigma as sigma_command
 from auditor.store import RunFolder
 from auditor.verify_command import sign, verify
@@ -91,10 +91,11 @@ def cli() -> None:
 )
 @click.option(
     "--effort",
-    type=click.Choice(EFFORTS),
+    type=click.Choice(CHOICES),
     default="standard",
     show_default=True,
-    help="Sets samples, budgets, sigmas and epsilons together.",
+    help="Sets samples, budgets, sigmas and epsilons together; glance: a provisional sigma "
+    "in minutes, without attacks or twins.",
 )
 @click.option("--sigma", metavar="S,...", help="Smoothing to try, in pixel units of [0, 1].")
 @click.option("--epsilon", metavar="E,...", help="Attack sizes, in 1/255.")

@@ -62,7 +62,8 @@ def audit(
     ensembles
         Which of the model (0) and its twins (1, …) are compared with each other as members.
     effort
-        ``quick``, ``standard`` or ``thorough``: sets what is ``None`` below.
+        ``quick``, ``standard`` or ``thorough``: sets what is ``None`` below; or ``glance``: a
+        provisional σ, without attacks and twins.
     run
         Folder for the run; without one nothing stays on disk.
     resume

@@ -21,6 +21,7 @@ from auditor.errors import InputError
 from auditor.evaluation import Evaluator
 from auditor.evidence import FEWEST_IMAGES
 from auditor.explanation import examine, load_explanation, try_on
+from auditor.glance import GLANCE, LEFT_OUT
 from auditor.images import ImageSet
 from auditor.models import Classifier
 from auditor.preflight import run_preflight
@@ -118,6 +119,8 @@ def make_plan(
     check_labels(classifier, images)
     check_target(target, classifier, images)
     _check_minimum(profile, images)
+    if effort == GLANCE and twins:
+        raise InputError("effort glance compares no twin: leave out the twins, or use more effort.")
     for twin in twins:
         if twin.classes != classifier.classes:
             raise InputError(
@@ -160,7 +163,7 @@ def make_plan(
         images=len(images.names),
         models=models,
         classes=classifier.classes,
-        leave_out=tuple(omitted),
+        leave_out=(*omitted, *(LEFT_OUT if effort == GLANCE else ())),
         method=method,
     )
     control = None

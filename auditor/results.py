@@ -221,7 +221,7 @@ class Recommendation:
     Attributes
     ----------
     verdict
-        ``recommended``, ``no_sigma`` or ``inconclusive``.
+        ``recommended``, ``no_sigma``, ``inconclusive`` or, from a glance, ``provisional``.
     sigma, sigma_255, sigma_normalized
         The recommended σ in pixel space [0, 1], in 0–255 units, and per channel in units of the
         model's normalized input; ``None`` and empty without a recommendation. The last is empty too

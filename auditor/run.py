@@ -17,6 +17,7 @@ from auditor.bounding import Facts, all_bounds
 from auditor.bounds.layers import Chain
 from auditor.evaluation import Evaluator, Meter
 from auditor.gallery import gallery_rows, gallery_task
+from auditor.glance import GLANCE, marked, provisional
 from auditor.metrics.drift import chance
 from auditor.models import Classifier
 from auditor.plain import build
@@ -142,11 +143,13 @@ class Run:
             seed=settings.seed,
             method=plan.method.name,
         )
+        glance = plan.effort == GLANCE
+        profile = provisional(plan.profile) if glance else plan.profile
         decide = functools.partial(
             recommend,
             sigmas=settings.sigmas,
             samples=settings.samples,
-            profile=plan.profile,
+            profile=profile,
             screen=self.halves[0],
             confirm=self.halves[1],
             chance=chance(settings.k, *plan.classifier.input_shape[1:]),
@@ -158,7 +161,7 @@ class Run:
         found = collect(records)
         recommendation = decide(measurements=found)
         pending = pending_convergence(
-            recommendation, profile=plan.profile, input_shape=plan.classifier.input_shape
+            recommendation, profile=profile, input_shape=plan.classifier.input_shape
         )
         if pending:
             doubled = collect(self._doubled(bench, pending))
@@ -171,6 +174,8 @@ class Run:
                     if m.sigma is not None and m.epsilon is not None
                 },
             )
+        if glance:
+            recommendation = marked(recommendation, profile=plan.profile)
         gallery = self._gallery(bench, records)
         bounds, directions = self._bounds(bench, found, recommendation)
         return found, recommendation, bounds, gallery | directions, clean
@@ -251,7 +256,8 @@ class Run:
 
     def _quality(self, bench: Bench) -> Records:
         """Quality of maps on a sample, or on all images if the profile decides on it."""
-        decisive = self.plan.profile.metrics("quality")
+        glance = self.plan.effort == GLANCE
+        decisive = () if glance else self.plan.profile.metrics("quality")
         usable = [row for row, correct in enumerate(self.correct) if correct]
         most = len(usable) if decisive else self.plan.settings.quality_images
         if not usable or not most:
@@ -320,7 +326,7 @@ class Run:
         plan, settings = self.plan, self.plan.settings
         sigma = recommendation.considered or next((s for s in settings.sigmas if s), 0.0)
         usable = [row for row, correct in enumerate(self.correct) if correct]
-        if not usable or not sigma:
+        if not usable or not sigma or plan.effort == GLANCE:
             return (), {}
         sample = usable[:: -(-len(usable) // settings.bound_images)]
         tasks, pictures = [], []

@@ -13,6 +13,7 @@ import numpy as np
 
 from auditor.attributions import Method
 from auditor.errors import InputError
+from auditor.glance import GLANCE
 from auditor.metrics.drift import default_k
 from auditor.probes.subject import SIMPLE_GRAD, fees
 from auditor.probes.suite import strongest
@@ -21,6 +22,7 @@ from profiles import Profile
 from profiles.records import LARGE_INPUT
 
 EFFORTS = ("quick", "standard", "thorough")
+CHOICES = (GLANCE, *EFFORTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,8 @@ def sigma_grid(points: int, *, large: bool) -> tuple[float, ...]:
 def effort_preset(effort: str, input_shape: tuple[int, int, int]) -> Mapping[str, Any]:
     """What an effort means for images (C, H, W): ``samples``, ``budget``, ``smooth_budget``, …."""
     _, height, width = input_shape
-    return (_LARGE if height * width >= LARGE_INPUT else _SMALL)[effort]
+    presets = _LARGE if height * width >= LARGE_INPUT else _SMALL
+    return presets["quick" if effort == GLANCE else effort]
 
 
 def plan_settings(
@@ -149,14 +152,18 @@ def plan_settings(
     InputError
         If a value is out of range.
     """
-    if effort not in EFFORTS:
-        raise InputError(f"effort {effort!r} is unknown. Choose one of {', '.join(EFFORTS)}.")
+    if effort not in CHOICES:
+        raise InputError(f"effort {effort!r} is unknown. Choose one of {', '.join(CHOICES)}.")
     given = {name: value for name, value in given.items() if value is not None}
     _, height, width = input_shape
     large = height * width >= LARGE_INPUT
     preset = effort_preset(effort, input_shape)
     decisive = profile.attack_epsilons(height, width)
-    usual = _LARGE_EPSILONS[effort] if large else (2.0, 4.0, 8.0, 16.0)
+    glance = effort == GLANCE
+    if glance and ("epsilons" in given or "budget" in given):
+        raise InputError("effort glance runs no attack: leave out epsilon and budget.")
+    rank = 0 if glance else EFFORTS.index(effort)
+    usual = _LARGE_EPSILONS[EFFORTS[rank]] if large else (2.0, 4.0, 8.0, 16.0)
     values: dict[str, Any] = {
         "sigmas": sigma_grid(preset["grid"], large=large),
         "epsilons": usual,
@@ -174,19 +181,19 @@ def plan_settings(
     samples = values["samples"]
     settings = Settings(
         sigmas=tuple(sorted({0.0, *map(float, values["sigmas"])})),
-        epsilons=tuple(sorted({*map(float, values["epsilons"]), *decisive})),
-        smooth_epsilons=decisive,
+        epsilons=() if glance else tuple(sorted({*map(float, values["epsilons"]), *decisive})),
+        smooth_epsilons=() if glance else decisive,
         samples=samples,
         budget=values["budget"],
         smooth_budget=round(preset["smooth_budget"] * values["budget"] / preset["budget"]),
         search_samples=min(2 if large and effort == "quick" else 4, samples),
         select_samples=max(1, min(16, samples // 3)),
-        smooth_objectives=effort != "quick",
-        transfer_images=0 if large and effort == "quick" else 16,
-        quality_images=_QUALITY_IMAGES[large][EFFORTS.index(effort)],
+        smooth_objectives=effort not in (GLANCE, "quick"),
+        transfer_images=0 if glance or (large and effort == "quick") else 16,
+        quality_images=0 if glance else _QUALITY_IMAGES[large][rank],
         quality_smoothed=effort == "thorough" or (effort == "standard" and not large),
-        bound_images=_BOUND_IMAGES[large][EFFORTS.index(effort)],
-        bound_draws=_BOUND_DRAWS[EFFORTS.index(effort)] * samples,
+        bound_images=_BOUND_IMAGES[large][rank],
+        bound_draws=_BOUND_DRAWS[rank] * samples,
         k=values["k"],
         seed=values["seed"],
         chunk=4 if large else 32,
@@ -262,5 +269,5 @@ def _check_budget(settings: Settings, method: Method) -> None:
 
 def _words(value: Any) -> str:
     if isinstance(value, tuple):
-        return ", ".join(f"{item:g}" for item in value)
+        return ", ".join(f"{item:g}" for item in value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -176,6 +176,9 @@ def _contender(
             ("smoothing", "normalized_fidelity_error"),
         )
     )
+    axes = (stability, fidelity, _negative(overlap))
+    # With a single coordinate there is nothing to trade off, and σ = 0 would be all of the front.
+    compared = sum(axis is not None for axis in axes) > 1
     return Contender(
         sigma=sigma,
         requirements=requirements,
@@ -191,7 +194,7 @@ def _contender(
             for criterion in profile.criteria
         ),
         objective=objective if smaller_is_better else _negative(objective),
-        axes=(stability, fidelity, _negative(overlap)),
+        axes=axes if compared else (None,) * len(axes),
     )
 
 

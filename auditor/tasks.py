@@ -125,7 +125,7 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
         records |= control_probe(maps, other, sigma=sigma, k=s.k)
     usable = bench.usable[list(rows)]
     arrays: Arrays = {}
-    if usable.any():
+    if usable.any() and s.epsilons:
         attacked = bench.subject([row for row, ok in zip(rows, usable.tolist(), strict=True) if ok])
         usable_maps = CleanMaps(
             shown=maps.shown[usable], fresh=maps.fresh[usable], kept=maps.kept[usable]

@@ -13,6 +13,7 @@ _STATUS = {
     "pass": ("good", "✓ pass"),
     "fail": ("bad", "✗ fail"),
     "inconclusive": ("open", "? inconclusive"),
+    "provisional": ("open", "? provisional"),
     "not run": ("none", "– not run"),
     "admissible": ("good", "✓ admissible"),
     "rejected": ("bad", "✗ rejected"),

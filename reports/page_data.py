@@ -103,7 +103,7 @@ def _made(rows: Sequence[tuple[str, str] | None]) -> list[tuple[str, str]]:
 def _verdict(name: str, answer: Recommendation, sigma: float) -> dict[str, Any]:
     option = next((o for o in answer.options if o.sigma == sigma), None)
     examined = option.status if option else "not examined"
-    status = "recommended" if answer.sigma == sigma else examined
+    status = answer.verdict if answer.sigma == sigma else examined
     return {"name": visible(name), "status": status, "lines": _reasons(option) if option else []}
 
 

@@ -67,6 +67,11 @@ def _consequence(result: AuditResult) -> str:
             f"requirements set beforehand for the purpose “{result.profile.name}”, judged on "
             f"{images}; the limits named in this report apply."
         )
+    if answer.verdict == "provisional":
+        return (
+            "This is a first look: neither an attack nor a second network was tried, so nothing is "
+            "known of how far these explanations can be changed. Do not rely on them yet."
+        )
     if answer.verdict == "no_sigma":
         return (
             "No strength of smoothing that was tried was shown to make the explanations of this "
@@ -94,6 +99,7 @@ def _overlap(result: AuditResult, sigma: float) -> float | None:
 def sigma_facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
     """The recommended σ in three units, n, and its interval: (name, value)."""
     answer = result.recommendation
+    mark = "Provisional " if answer.verdict == "provisional" else ""
     if answer.sigma is None:
         first: tuple[tuple[str, str], ...] = (
             ("Recommended σ", "none"),
@@ -106,8 +112,8 @@ def sigma_facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
         channels = [short(value) for value in answer.sigma_normalized]
         normalized = channels[0] if len(set(channels)) == 1 else " / ".join(channels)
         first = (
-            ("σ in pixel units [0, 1]", short(answer.sigma)),
-            ("σ in 0–255 units", short(answer.sigma_255)),
+            (f"{mark}σ in pixel units [0, 1]", short(answer.sigma)),
+            (f"{mark}σ in 0–255 units", short(answer.sigma_255)),
             ("σ in the model's normalized units", normalized or text.UNKNOWN_UNITS),
         )
     return (

@@ -58,9 +58,11 @@ def focus(result: AuditResult) -> float | None:
 def focus_mark(result: AuditResult) -> tuple[int | None, str]:
     """Position of that σ in the grid, and what to call it."""
     sigma = focus(result)
-    label = {"recommended": "recommended", "no_sigma": "nearest miss"}.get(
-        result.recommendation.verdict, "considered"
-    )
+    label = {
+        "recommended": "recommended",
+        "provisional": "provisional",
+        "no_sigma": "nearest miss",
+    }.get(result.recommendation.verdict, "considered")
     return (result.sigmas.index(sigma) if sigma in result.sigmas else None), label
 
 

@@ -17,6 +17,7 @@ _COLORS = {
     "no_sigma": "red",
     "fail": "red",
     "inconclusive": "yellow",
+    "provisional": "yellow",
 }
 
 

@@ -8,6 +8,7 @@ VERDICTS = {
     "recommended": "Recommended: σ = {sigma}",
     "no_sigma": "No σ can be recommended",
     "inconclusive": "Inconclusive",
+    "provisional": "Provisional, without attack or twin: σ = {sigma}",
 }
 
 METRICS = {
@@ -277,6 +278,10 @@ CLAUSES = (
         "Verification and validation of AI systems: criteria and records",
         "Criteria declared before the results; The choice of σ; Reproduction",
     ),
+)
+
+PROVISIONAL_SNIPPET = (
+    "The σ of this report is provisional: audit with --effort standard before you use it."
 )
 
 OWN_SNIPPET_LEAD = (

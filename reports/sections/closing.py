@@ -79,6 +79,8 @@ def build_snippet(result: AuditResult) -> list[Flowable]:
     answer, model = result.recommendation, result.model
     if answer.sigma is None:
         return [paragraph(text.NOT_RUN["snippet"])]
+    if answer.verdict == "provisional":
+        return [paragraph(text.PROVISIONAL_SNIPPET)]
     own = result.explanation
     if own.spec and own.spec != "simple_grad":
         snippet = method_snippet(own.spec, answer.sigma, answer.samples)

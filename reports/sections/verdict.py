@@ -18,7 +18,7 @@ from reports.series import (
 )
 from reports.style import INK, RULE, STATUS_COLORS, TEXT_WIDTH, TINT, style
 
-_KIND = {"recommended": "good", "no_sigma": "bad", "inconclusive": "open"}
+_KIND = {"recommended": "good", "no_sigma": "bad", "inconclusive": "open", "provisional": "open"}
 
 
 def build(result: AuditResult) -> list[Flowable]:
