@@ -9,6 +9,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import auditor
+from auditor.attributions.registry import find_method
+from auditor.attributions.traced import NotApplicableError
+from auditor.evaluation import Evaluator
 from auditor.loading import load_model
 from auditor.preflight import run_preflight
 
@@ -25,6 +28,13 @@ ARCHITECTURES = {
 LITE = {"lite0": 224, "lite1": 240, "lite2": 260}
 CATS, ESPRESSO = range(281, 286), 967  # ImageNet's classes
 FACTORIES = Path(__file__).parent.parent / "examples" / "efficientnet_lite.py"
+METHODS_TRIED = (
+    *("grad_x_input", "smooth_grad,samples=2", "uniform_grad,samples=2,shape=ball"),
+    *("integrated_gradients,points=2,baseline=blurred", "smooth_integrated_gradients,samples=2"),
+    *("grad_cam", "grad_cam_pp", "guided_backprop", "deep_lift", "noisy_baseline,draws=2"),
+    "square_removal,draws=2",
+)
+NO_RELU = {"convnext_tiny", "efficientnet_b0", "swin_t", "vit_b_16"}
 NO_DOUBLE_BACKWARD = {"mobilenet_v3_small", "mobilenet_v3_large"}  # torch's hardsigmoid has none
 
 
@@ -151,3 +161,24 @@ def test_real_weights_see_what_is_there_and_their_maps_move(name, tmp_path):
     kept = row.mean("eight_bits", "topk_intersection")
     assert kept is not None
     assert kept < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_method_explains_it_or_says_why_not(name, images):
+    model = random(name)
+    x = images(ARCHITECTURES[name])[:1]
+    evaluator = Evaluator(model=model, batch=1)
+    target = evaluator.logits(x).argmax(dim=1)
+    refused = set()
+    for spec in METHODS_TRIED:
+        try:
+            maps, _ = find_method(spec)(evaluator, x, target, images=[0], draw=0)
+        except NotApplicableError:
+            refused.add(spec)
+        else:
+            assert maps.shape == x.shape, spec
+            assert maps.isfinite().all(), spec
+            # Where the weights are random, Grad-CAM may find nothing that speaks for a class.
+            assert maps.any() or spec.startswith("grad_cam"), spec
+    assert refused == ({"guided_backprop"} if name in NO_RELU else set())

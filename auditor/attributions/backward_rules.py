@@ -38,7 +38,8 @@ class GuidedBackprop(Traced):
     def trace(self, model: Any, x: Tensor, target: Tensor, *, graph: bool) -> tuple[Tensor, Tensor]:
         """See :class:`Traced`."""
         _need_eager(model, self.name)
-        rules = _Rules({"relu": _guided, "relu6": _guided, "hardtanh": _guided_if_ramp})
+        guided = {"relu": _guided, "relu6": _guided, "hardtanh": _guided_if_ramp}
+        rules = _Rules(guided, graph=graph)
         with rules:
             logits = model(x)
         if not rules.calls:
@@ -46,7 +47,7 @@ class GuidedBackprop(Traced):
                 f"{self.name}: the model has no ReLU, and without one this is the gradient. Use "
                 "simple_grad."
             )
-        return rules.gradient(scores(logits, target), x, graph=graph), logits
+        return rules.gradient(scores(logits, target), x), logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +82,11 @@ class DeepLift(Traced):
         _need_eager(model, self.name)
         start = BASELINES[self.baseline](x)
         both = torch.cat([x, start])
-        rules = _Rules({"max_pool2d": _pooled, **dict.fromkeys(CURVES, _rescaled)})
+        curves = dict.fromkeys(CURVES, _rescaled)
+        rules = _Rules({"max_pool2d": _pooled, **curves}, graph=graph)
         with rules:
             logits = model(both)[: len(x)]
-        multipliers = rules.gradient(scores(logits, target), both, graph=graph)
+        multipliers = rules.gradient(scores(logits, target), both)
         return (x - start) * multipliers[: len(x)], logits
 
 
@@ -92,12 +94,13 @@ class _Rules(TorchFunctionMode):
     """Within this context, some operations of the model go back by rules of their own.
 
     Only in :meth:`gradient`: a second derivative goes through the model as it is, and through the
-    rules as functions of its activations.
+    rules as functions of its activations. ``graph`` asks for what a second derivative needs.
     """
 
-    def __init__(self, rules: Mapping[str, _Rule]) -> None:
+    def __init__(self, rules: Mapping[str, _Rule], *, graph: bool) -> None:
         super().__init__()
         self.rules = rules
+        self.graph = graph
         self.calls = 0
         self.apply = False
 
@@ -117,11 +120,11 @@ class _Rules(TorchFunctionMode):
         self.calls += found is not None
         return func(z, *rest, **kwargs) if found is None else found
 
-    def gradient(self, score: Tensor, x: Tensor, *, graph: bool) -> Tensor:
+    def gradient(self, score: Tensor, x: Tensor) -> Tensor:
         """What comes back to ``x`` by the rules."""
         self.apply = True
         try:
-            return torch.autograd.grad(score, x, create_graph=graph)[0]
+            return torch.autograd.grad(score, x, create_graph=self.graph)[0]
         finally:
             self.apply = False
 
@@ -148,7 +151,7 @@ def _rescaled(rules: _Rules, z: Tensor, call: _Call, args: Any, kwargs: Any) -> 
     if not z.requires_grad:
         return None
     value = call(z.clone())  # the call may be in place
-    (slope,) = torch.autograd.grad(value.sum(), z, create_graph=True)
+    (slope,) = torch.autograd.grad(value.sum(), z, create_graph=rules.graph, retain_graph=True)
     gap, change = _difference(z), _difference(value)
     far = gap.abs() >= NEAR
     # Both where's, so that no derivative passes through a division by zero.
