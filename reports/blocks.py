@@ -95,6 +95,11 @@ def paragraph(text: str, kind: str = "body") -> Paragraph:
     return Paragraph(markup(text), style(kind))
 
 
+def lead(sentence: str) -> list[Flowable]:
+    """What a section found, before its details; nothing for an empty sentence."""
+    return [paragraph(sentence, "lead")] if sentence else []
+
+
 def bullets(texts: Iterable[str]) -> list[Flowable]:
     """A bulleted list."""
     return [Paragraph(markup(text), style("bullet"), bulletText="•") for text in texts]

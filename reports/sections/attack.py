@@ -6,8 +6,8 @@ from reportlab.graphics.shapes import Drawing
 from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult, Measurement
-from reports import text
-from reports.blocks import beside, paragraph, subsection, table
+from reports import findings, text
+from reports.blocks import beside, lead, paragraph, subsection, table
 from reports.charts import grid_chart
 from reports.formatting import NOTHING, count, estimate_cell, estimate_line, number, short
 from reports.sections import subgroups
@@ -38,7 +38,7 @@ def build(result: AuditResult) -> list[Flowable]:
     if not rows:
         return [paragraph(text.NOT_RUN["attack"])]
     shown = (0.0, focus(result))
-    parts: list[Flowable] = [paragraph(text.ATTACK_READING)]
+    parts: list[Flowable] = [*lead(findings.attacked(result)), paragraph(text.ATTACK_READING)]
     charts = [c for c in (_epsilon_chart(result), _sigma_chart(result)) if c is not None]
     if charts:
         parts.append(beside(*charts))

@@ -6,8 +6,8 @@ from reportlab.graphics.shapes import Drawing
 from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult
-from reports import text
-from reports.blocks import beside, paragraph, subsection, table
+from reports import findings, text
+from reports.blocks import beside, lead, paragraph, subsection, table
 from reports.charts import grid_chart
 from reports.formatting import count, estimate_cell, short
 from reports.series import (
@@ -38,6 +38,7 @@ def build(result: AuditResult) -> list[Flowable]:
     if not result.find(probe="smoothing"):
         return [paragraph(text.NOT_RUN["smoothing"])]
     parts: list[Flowable] = [
+        *lead(findings.smoothed(result)),
         paragraph(text.SMOOTHING_READING.format(samples=result.samples)),
         table(
             ("σ", "σ (0–255)", *_OVERVIEW.values(), "n", "Excluded"),

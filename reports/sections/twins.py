@@ -6,8 +6,8 @@ from reportlab.graphics.shapes import Drawing
 from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult
-from reports import text
-from reports.blocks import beside, gap, paragraph, subsection, table
+from reports import findings, text
+from reports.blocks import beside, gap, lead, paragraph, subsection, table
 from reports.charts import Curve, grid_chart
 from reports.formatting import count, estimate_cell, estimate_line, short
 from reports.sections import ensembles
@@ -45,7 +45,7 @@ _CONTROL = {
 
 def build(result: AuditResult) -> list[Flowable]:
     """For every twin a chart and a table; then the control."""
-    parts: list[Flowable] = []
+    parts = lead(findings.retrained(result))
     twins = partners(result, "twin")
     parts.append(paragraph(text.TWIN_READING if twins else text.NOT_RUN["twin"]))
     for index, twin in enumerate(twins[:MOST], start=1):

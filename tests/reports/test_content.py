@@ -10,7 +10,7 @@ import pytest
 from pypdf import PdfReader
 
 from auditor.results import AuditResult
-from reports import text
+from reports import findings, text
 from reports.formatting import markup, short
 from reports.outline import SECTIONS
 from reports.pdf import render
@@ -68,6 +68,15 @@ def test_units_behind_a_preprocessing_of_the_user_are_not_known(make_result):
     assert "Normalization: mean none: the model's preprocessing does it" in " ".join(words)
     assert "differentiable part of the preprocessing" in " ".join(words)
     assert "differentiable part of the preprocessing" not in known
+
+
+def test_probes_say_what_they_found(make_result):
+    words = " ".join(pages(make_result()))
+    for found in (findings.attacked, findings.smoothed, findings.retrained):
+        sentence = found(make_result())
+        assert "n = " in sentence
+        assert sentence in words
+        assert found(make_result(probes=(), twins=(), gallery=0)) == ""
 
 
 PROBES = ("smoothing", "attack", "twin", "control", "curvature")
