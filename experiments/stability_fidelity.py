@@ -367,18 +367,31 @@ def verdicts(rows: Sequence[Row]) -> list[Record]:
 
 
 def print_verdicts(found: Sequence[Record]) -> None:
-    """Each claim of each row, with its interval."""
-    table = Table(
-        "Row", "Claim", "Change", "95% interval", "Every step", "Verdict", title="S0's claims"
-    )
+    """Each claim with its change and interval in every row, and how often it holds."""
+    claims: dict[str, list[Record]] = {}
     for entry in found:
-        where, claim = entry["name"].split(": ")
-        value, interval = "-", "-"
-        if entry["value"] is not None:
-            value, interval = f"{entry['value']:+.3g}", f"{entry['low']:.3g} … {entry['high']:.3g}"
-        steps = {True: "yes", False: "no", None: ""}[entry["monotone"]]
-        table.add_row(where, claim, value, interval, steps, entry["verdict"])
-    console.print(table)
+        claims.setdefault(entry["name"].split(": ")[1], []).append(entry)
+    for claim, entries in claims.items():
+        held = sum(entry["holds"] for entry in entries)
+        table = Table(
+            "Row",
+            "Change",
+            "95% interval",
+            "At σ",
+            "Every step",
+            "Verdict",
+            title=f"{claim}: holds in {held} of {len(entries)} rows",
+        )
+        for entry in entries:
+            value, interval = "-", "-"
+            if entry["value"] is not None:
+                value = f"{entry['value']:+.3g}"
+                interval = f"{entry['low']:.2g} … {entry['high']:.2g}"
+            steps = {True: "yes", False: "no", None: ""}[entry["monotone"]]
+            sigma = entry["unit"].rpartition(" ")[2]
+            row = entry["name"].split(": ")[0]
+            table.add_row(row, value, interval, sigma, steps, entry["verdict"])
+        console.print(table)
 
 
 def print_table1(rows: Sequence[Row]) -> list[Record]:
