@@ -47,7 +47,7 @@ def gather(tasks: Iterable[tuple[Sequence[int], Arrays]], count: int) -> Records
     records: Records = {}
     for rows, arrays in tasks:
         for name, values in arrays.items():
-            if name.startswith(("delta|", "meter|")):
+            if name.startswith(("delta|", "map|", "meter|")):
                 continue
             full = records.setdefault(Key.decode(name), np.full(count, np.nan))
             full[list(rows)] = values

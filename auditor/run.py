@@ -336,7 +336,7 @@ class Run:
                 f"bounds-{part}", functools.partial(bounds_task, bench, rows, sigma=sigma)
             )
             tasks.append((rows, arrays))
-            pictures += [arrays["delta|direction"]] if "delta|direction" in arrays else []
+            pictures += [arrays["map|direction"]] if "map|direction" in arrays else []
         text = str(self.task("layers", functools.partial(layers_task, bench))["chain"])
         bounds = all_bounds(
             Facts(

@@ -242,7 +242,7 @@ def quality_task(bench: Bench, rows: Sequence[int], decisive: Collection[str]) -
 def bounds_task(bench: Bench, rows: Sequence[int], *, sigma: float) -> Arrays:
     """Certificates beside attacks at one σ, and the curvature, for some usable images.
 
-    ``delta|direction`` holds the dominant eigenvectors, if the map is a gradient.
+    ``map|direction`` holds the dominant eigenvectors, if the map is a gradient.
     """
     subject = bench.subject(rows)
     evaluator = bench.evaluator("bounds")
@@ -257,7 +257,7 @@ def bounds_task(bench: Bench, rows: Sequence[int], *, sigma: float) -> Arrays:
         evaluator, subject, sigma=sigma, depth=depth, direction=direction, cosine=is_gradient
     )
     arrays = {key.encode(): values for key, values in records.items()}
-    return arrays if direction is None else {"delta|direction": direction.numpy(), **arrays}
+    return arrays if direction is None else {"map|direction": direction.numpy(), **arrays}
 
 
 def layers_task(bench: Bench) -> Arrays:

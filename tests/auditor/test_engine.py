@@ -19,7 +19,7 @@ from profiles import load_profile
 
 TASKS = (
     *("clean", "sigma-0-0", "sigma-1-0", "sigma-2-0"),
-    *("transfer-0", "quality-0", "gallery"),
+    *("transfer-0", "quality-0", "gallery", "bounds-0", "layers"),
 )
 
 
