@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from reportlab.graphics import renderPDF
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -48,6 +50,8 @@ from auditor.training.ensemble import Member, accuracy, check_distinct, seeded, 
 from auditor.training.fit import Epoch, Training
 from auditor.training.splits import SEEDS, check_splits, disjoint_splits
 from examples.photographs import prepare
+from reports.charts import Curve, grid_chart
+from reports.style import LOOKS, register_fonts
 
 METHODS = ("simple_grad", "integrated_gradients")
 SMOOTHED_AT = 0.15
@@ -456,6 +460,37 @@ def print_curves(one: Row) -> list[Record]:
     return records
 
 
+def draw(one: Row, folder: Path) -> None:
+    """The stability–fidelity figure (bands: one standard deviation) beside bias and spread."""
+    register_fonts()
+
+    def curve(label: str, look: str, metric: str, *, root: bool = False) -> Curve:
+        points = []
+        for place, sigma in enumerate(one.sigmas):
+            mean, band = float(np.nanmean(one.values[metric, sigma])), one.spread[metric, sigma]
+            marks = [max(0.0, value) for value in (mean, mean - band, mean + band)]
+            points.append((float(place), *(np.sqrt(marks).tolist() if root else marks)))
+        return Curve(label=label, look=LOOKS[look], points=tuple(points))
+
+    figures = {
+        "stability-fidelity": (
+            curve("stability error ÷ norm", "stability", "normalized_stability_error"),
+            curve("fidelity error ÷ norm", "fidelity", "normalized_fidelity_error"),
+        ),
+        "bias-variance": (
+            curve("bias", "fidelity", "fidelity_error"),
+            curve("root of variance", "stability", "variance", root=True),
+        ),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, curves in figures.items():
+        title = f"{one.setting} {one.name}, {one.method}"
+        ticks = [f"{sigma:.3g}" for sigma in one.sigmas]
+        chart = grid_chart(title=title, curves=curves, ticks=ticks, x_title="σ", width=300)
+        name = re.sub(r"[^0-9A-Za-z]+", "-", f"{kind} {title}")
+        renderPDF.drawToFile(chart, str(folder / f"{name}.pdf"), autoSize=1)
+
+
 def main() -> None:
     """Measure what is asked for, part by part, and print it."""
     parser = argparse.ArgumentParser(
@@ -463,6 +498,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="small splits, few images and draws")
     parser.add_argument("--json", type=Path, help="file for the records")
+    parser.add_argument("--figures", type=Path, help="folder for the figures, as PDF")
     parser.add_argument("--data", type=Path, default=Path("fashion-mnist"), help="IDX files")
     parser.add_argument("--cache", type=Path, default=Path("stability-fidelity"))
     parser.add_argument("--only", default="dt,dr,many,da", help="parts: dt, dr, many, da")
@@ -493,6 +529,8 @@ def main() -> None:
     records += print_table1(rows)
     found = verdicts(rows)
     print_verdicts(found)
+    for one in rows if options.figures else ():
+        draw(one, options.figures)
     if options.json:
         options.json.write_text(json.dumps(records + found, indent=1), encoding="utf-8")
 

@@ -150,3 +150,16 @@ def test_a_loss_that_is_not_finite(there, run):
     code, _, err = run([*LINE, "--training", "learning_rate=1e30,epochs=2"])
     assert code == 3
     assert "Lower the learning rate" in err
+
+
+def test_an_audit_takes_the_members(there, run):
+    assert run([*LINE, *QUICK, "--quiet"])[0] == 0
+    model = ["--model", "net.py:network", "--weights", "model.safetensors"]
+    line = ["audit", *model, "--input-size", "1x12x12", "--images", "train.npz", "--dry-run"]
+    line += ["--max-images", "4", "--effort", "quick", "--json"]
+    code, alone, _ = run(line)
+    assert code == 0
+    code, out, err = run([*line, "--members", "auditor-members"])
+    assert code == 0, err
+    assert "twin" not in json.loads(alone)["evaluations"]
+    assert json.loads(out)["evaluations"]["twin"] > 0
