@@ -135,7 +135,10 @@ def bracket(
         confidence=each,
     )
     for ratio in CURVE:
-        value = certified_overlap(clean, k=subject.k, radius=ratio * sigma, sigma=sigma)
+        # Beyond half of the pixels there is no certificate: nothing is promised.
+        value = torch.zeros(len(subject.x), dtype=torch.float64)
+        if 2 * subject.k <= clean.low.shape[1]:
+            value = certified_overlap(clean, k=subject.k, radius=ratio * sigma, sigma=sigma)
         book(
             records,
             {"certified_overlap": value},

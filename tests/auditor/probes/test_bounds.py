@@ -179,3 +179,17 @@ def test_an_explanation_that_is_no_gradient_is_certified_too(classifier, held_ou
         value(records, "certified_overlap", **at) > value(records, "attacked_overlap", **at)
     ).any()
     assert Key(probe="bounds", metric="certified_cosine", **at) not in records
+
+
+def test_a_top_k_of_more_than_half_of_the_pixels_is_promised_nothing(classifier, held_out):
+    images = subject(classifier, held_out[0][:2], k=100)
+    records = bracket(
+        Evaluator(model=classifier, batch=256),
+        images,
+        sigma=0.2,
+        depth=dataclasses.replace(DEPTH, draws=50),
+        direction=None,
+        cosine=False,
+    )
+    assert not value(records, "certified_overlap", sigma=0.2, radius=0.05).any()
+    assert (value(records, "attacked_overlap", sigma=0.2, radius=0.05) > 0).all()
