@@ -156,7 +156,7 @@ def table(
 
     ``tall`` leaves room to write by hand; ``dense`` sets long lists closer.
     """
-    above, below = (0.6, 0.8) if dense else (2, 2.5)
+    above, below = (0.6, 0.8) if dense else (1.3, 1.8)
     body = [[Paragraph(markup(cell), style("cell")) for cell in row] for row in rows]
     head = [Paragraph(markup(cell), style("head")) for cell in header]
     look = [

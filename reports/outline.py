@@ -45,7 +45,7 @@ SECTIONS = (
     Section("Threat model", scope.build_threat_model),
     Section("Criteria declared before the results", scope.build_criteria),
     Section("Methods", methods.build),
-    Section("Attack results", attack.build, own_page=True),
+    Section("Attack results", attack.build),
     Section("Images and their maps", gallery.build, own_page=True),
     Section("Effect of smoothing", smoothing.build),
     Section("Quality of the maps", quality.build),

@@ -140,11 +140,10 @@ function start() {
   if (!data.images.length) {
     byId("maps").replaceChildren(make("p", "No maps: this result carries no pictures (maps.npz)."));
   }
-  for (const wanted of data.charts.filter((c) => c.traces.length)) {
-    const place = make("div");
-    byId("charts").append(place);
-    chart(place, wanted);
-  }
+  const drawn = data.charts.filter((c) => c.traces.length);
+  const where = drawn.map(() => make("div"));
+  byId("charts").append(...where); // all of them first: a chart takes the width it finds
+  drawn.forEach((wanted, i) => chart(where[i], wanted));
   for (const button of document.querySelectorAll("table.sortable th button")) {
     button.addEventListener("click", () => sort(button));
   }

@@ -64,14 +64,16 @@ def build(result: AuditResult) -> list[Flowable]:
                 "n",
                 "Excluded",
             ),
-            [_overlap_row(result, m) for m in rows],
+            [_overlap_row(result, m) for m in rows if m.attack in ATTACKS or m.sigma in shown],
             (0.95, 0.8, 1.5, 1.6, 1.6, 1.6, 0.9, 0.85, 1.9),
+            dense=True,
         ),
         subsection("All drift metrics under attack"),
         table(
             ("σ", "ε", "Attack", *(text.METRICS[metric] for metric in DRIFT_METRICS)),
             [_drift_row(result, m) for m in rows if m.attack in ALL_ATTACKS and m.sigma in shown],
             (1.05, 0.65, 1.3, *[1.25] * len(DRIFT_METRICS)),
+            dense=True,
         ),
         paragraph(
             "Small type: confidence interval over images. n and exclusions as in the table above. "

@@ -23,6 +23,7 @@ def build(result: AuditResult) -> list[Flowable]:
             ("Quantity", "Definition", "Source", "Why"),
             (*_explanation(result.explanation), *definitions.METHODS[2:]),
             (1.1, 3.4, 1.6, 1.5),
+            dense=True,
         ),
     ]
 
