@@ -5,12 +5,18 @@ from __future__ import annotations
 from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult, CriterionResult, Estimate, ProfileAnswer
+from reports import sentences
 from reports.blocks import bullets, facts, paragraph, status, subsection, table
 from reports.formatting import count, join, number, percent, short
 from reports.series import estimate, focus
 
 ENOUGH = 0.1
 """Map error, as a share of the map's norm, at which noise draws suffice."""
+
+PLANTED = (
+    "not checked: whether the map finds evidence that was put into a picture on purpose. "
+    "auditor.quality.PlantedTruth does it in Python."
+)
 
 
 def build(result: AuditResult) -> list[Flowable]:
@@ -31,7 +37,7 @@ def _distances(result: AuditResult) -> list[Flowable]:
     rows = [
         (
             criterion.title,
-            f"{criterion.comparison} {short(criterion.bound)}",
+            sentences.requirement(criterion),
             _distance(criterion, criterion.screen),
             _distance(criterion, criterion.confirm),
             criterion.basis,
@@ -45,9 +51,9 @@ def _distances(result: AuditResult) -> list[Flowable]:
             "to spare. A change of the bound, or of the map, by more than this turns the outcome."
         ),
         table(
-            ("Criterion", "Bound", "Screening half", "Confirming half", "Kind of source"),
+            ("Criterion", "Required", "Screening half", "Confirming half", "Kind of source"),
             rows,
-            (3.2, 0.9, 1.3, 1.3, 1.4),
+            (2.8, 2.2, 1.2, 1.2, 1.2),
         ),
     ]
 
@@ -68,7 +74,7 @@ def _multiplicity(result: AuditResult) -> list[Flowable]:
         "confirmation half: its intervals there are those of a single test, however many were "
         "looked at before. At confidence "
         f"{percent(result.profile.confidence)} a criterion that is not met passes there with "
-        f"probability {percent((1 - result.profile.confidence) / 2)} at most."
+        f"probability {number(50 * (1 - result.profile.confidence))}% at most."
     ]
     if len(answer.equivalent) > 1:
         listed = ", ".join(short(sigma) for sigma in answer.equivalent)
@@ -103,7 +109,8 @@ def _cost(result: AuditResult) -> list[Flowable]:
             else f"{draws}"
         )
         rows.append(("Recommended n", advice))
-    return [subsection("What an explanation costs"), facts(rows)]
+    rows.append(("Planted evidence", PLANTED))
+    return [subsection("What an explanation costs, and what was not checked"), facts(rows)]
 
 
 def _others(result: AuditResult) -> list[Flowable]:

@@ -33,6 +33,24 @@ def test_interval_covers_the_mean_as_often_as_it_says(a, b, n):
     assert 0.90 <= hits / 300 <= 0.99
 
 
+@pytest.mark.parametrize(
+    ("draw", "truth"),
+    [
+        (lambda random: random.normal(size=32), 0.0),
+        (lambda random: random.beta(2, 8, 32), 0.2),
+        (lambda random: random.binomial(20, 0.7, 32) / 20, 0.7),  # overlaps of 20 pixels
+    ],
+    ids=["normal", "skewed", "counts"],
+)
+def test_a_90_percent_interval_covers_in_85_to_95_percent_of_simulated_audits(draw, truth):
+    random = np.random.default_rng(4)
+    hits = sum(
+        covered(bootstrap_estimate(draw(random).tolist(), seed=i, confidence=0.9), truth)
+        for i in range(300)
+    )
+    assert 0.85 <= hits / 300 <= 0.95
+
+
 def test_plain_percentile_interval_would_be_too_narrow():
     """The expansion is needed: without it scipy's percentile interval misses at n = 8."""
     random = np.random.default_rng(2)
