@@ -148,6 +148,7 @@ def execute(
             "created": now,
             "command": command,
             "environment": here,
+            "seconds_per_gradient": plan.estimate.seconds_per_gradient,
             "origins": [dataclasses.asdict(setting) for setting in plan.origins],
         },
     )
@@ -165,7 +166,7 @@ def execute(
         recommendation=recommendation,
         bounds=bounds,
         costs=run.costs(),
-        timings=run.timings | {"one gradient": plan.estimate.seconds_per_gradient},
+        timings=run.timings | {"one gradient": fixed["seconds_per_gradient"]},
     )
     result = dataclasses.replace(result, other_profiles=of_every_profile(result))
     if gallery:

@@ -149,7 +149,10 @@ def test_resuming_a_finished_run_and_with_other_settings(run, here):
     code, out, err = run(words(resume=True, samples=7, seed=3))
     assert (code, out) == (2, "")
     lines = [line for line in err.splitlines() if line.startswith("Error")]
-    assert lines == ["Error: run: cannot resume with other settings (samples: 6 → 7; seed: 0 → 3)."]
+    assert lines == [
+        "Error: run: cannot resume with other settings "
+        "(bound_draws: 60 → 70; samples: 6 → 7; seed: 0 → 3)."
+    ]
     assert "Traceback" not in err
     assert (here / "run" / "audit.json").read_bytes() == before
     code, _, err = run(words())
