@@ -421,16 +421,6 @@ def test_version(run):
     assert auditor.__version__ in out
 
 
-def test_the_device_is_chosen(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert cli.choose_device("auto") == "cuda"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert cli.choose_device("auto") == "mps"
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert cli.choose_device("auto") == cli.choose_device("cpu") == "cpu"
-
-
 def kill_after(line, tasks):
     """Run a command, and kill it for good a random moment after so many tasks are on disk."""
     process = subprocess.Popen(

@@ -279,7 +279,7 @@ def test_without_a_run_folder_nothing_stays_on_disk(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.chdir(tmp_path)
     result = auditor.audit(classifier, images, **tiny)
-    assert len(result.gallery["index"]) == 4  # pictures are in memory
+    assert len(result.gallery["index"]) == 6  # pictures are in memory
     assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
 
 
