@@ -1,6 +1,6 @@
 """Which training makes explanations stable, and at what cost: S2's and S3's question on real data.
 
-    python experiments/hardening.py [--quick | --full] [--json FILE] [--data FOLDER] ...
+    python experiments/hardening.py [--quick | --full] [--rows NAME,...] [--json FILE] ...
 
 Fashion-MNIST (`make fashion-mnist`) with S2's network, trained by each recipe. Prints the layouts
 of S2's Tables 1, 2 and 4 and of S3's Table 3, and a verdict on each of the papers' claims. What is
@@ -10,6 +10,7 @@ in the cache is not computed again, so the same command goes on after a stop.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -48,6 +49,14 @@ BLOCKS = {"1": "mean", "2": "median", "G": "gaussian"}
 CHEAP = ("N", "noise", "NM1", "NM2", "NG")
 """Rows of which several seeds are trained."""
 ATTACKED = ("N", "A", "SSR", "IG-NORM")
+ORDER = (
+    *("N", "A", "NM1", "M1", "NM2", "M2", "NG", "G"),
+    *("identity", "random", "SSR", "noise", "IG-NORM"),
+)
+"""All rows, in the order in which they are printed."""
+NEEDED = ("N", "A", "SSR", "M1", "NM1")
+"""Rows on which every claim can be judged."""
+NOT_RUN = "not run"
 METRICS = {"k-in": "topk_intersection", "cor": "spearman", "cdl": "center_shift", "cosd": "cosine"}
 STABILITY = ("log10_ris", "log10_ros", "log10_rrs")
 console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
@@ -95,6 +104,22 @@ def recipes(scale: Scale) -> dict[str, str]:
     found |= {name: f"{attack},filter={name}" for name in ("identity", "random")}
     found |= {"IG-NORM": "ig_norm"}
     return {name: spec for name, spec in found.items() if name not in scale.left_out}
+
+
+def left_out(rows: str) -> tuple[str, ...]:
+    """The rows that are not asked for.
+
+    Raises
+    ------
+    SystemExit
+        If there is no such row, or one is missing that the claims are about.
+    """
+    asked = rows.split(",")
+    if unknown := [name for name in asked if name not in ORDER]:
+        raise SystemExit(f"--rows: no row {unknown[0]!r}. Known: {', '.join(ORDER)}.")
+    if missing := [name for name in NEEDED if name not in asked]:
+        raise SystemExit(f"--rows: the claims are about {', '.join(missing)}, too. Name them.")
+    return tuple(name for name in ORDER if name not in asked)
 
 
 def methods(scale: Scale) -> dict[str, dict[str, str]]:
@@ -237,7 +262,7 @@ class Findings:
     def cell(self, kind: str, name: str, what: str, metric: str) -> str:
         """The difference to N; a star where the interval leaves zero out."""
         if name not in self.measured:
-            return "-"
+            return NOT_RUN
         d = self.difference(kind, name, what, metric)
         return f"{d.mean:+.3f}{'*' if d.low > 0 or d.high < 0 else ' '}"
 
@@ -252,7 +277,7 @@ def print_tables(f: Findings, scale: Scale) -> None:
         "dROAD (up)": "road_morf",
         "dSSIM .05 (up)": "ssim_noise_0.05",
     }
-    shown = ("A", "M1", "M2", "G", "SSR", "noise")
+    shown = ("A", "M1", "M2", "G", "SSR", "noise", "IG-NORM")
     title = f"S2 Table 1: change against N, {scale.images} images; * interval without 0"
     table = Table(title=title)
     for head in ("", "", *shown):
@@ -263,29 +288,33 @@ def print_tables(f: Findings, scale: Scale) -> None:
             table.add_row(method, title, *cells)
         table.add_section()
     console.print(table)
-    if "identity" in f.measured:
-        table = Table("", "M2", "identity", "random", title="S2 Table 2: is it the filter? (VG)")
-        for title, metric in list(measures.items())[:3]:
-            names = ("M2", "identity", "random")
-            table.add_row(title, *(f.cell("quality", name, "VG", metric) for name in names))
-        console.print(table)
-    order = ("N", "A", "NM1", "M1", "NM2", "M2", "NG", "G", "SSR", "noise", "IG-NORM")
-    names = [name for name in order if name in f.measured]
-    table = Table("", *names, title="S2 Table 4: accuracy in %; two seeds: mean (half their range)")
-    for kind in ("benign", "robust"):
+    ablated = ("A", "M2", "identity", "random")
+    table = Table("", *ablated, title="S2 Table 2: is it the filter? (VG)")
+    for title, metric in measures.items():
+        table.add_row(title, *(f.cell("quality", name, "VG", metric) for name in ablated))
+    console.print(table)
+    title = "S2 Table 4: accuracy in %; two seeds: mean (half their range)"
+    table = Table("", "benign", "robust", "seconds/epoch", title=title)
+    for name in ORDER:
+        found = f.measured.get(name)
+        if found is None:
+            table.add_row(name, *[NOT_RUN] * 3)
+            continue
         cells = []
-        for name in names:
-            values = [a[kind] for a in f.measured[name]["accuracy"]]
+        for kind in ("benign", "robust"):
+            values = [a[kind] for a in found["accuracy"]]
             half = f" ({(max(values) - min(values)) / 2:.1f})" if len(values) > 1 else ""
             cells.append(f"{sum(values) / len(values):.1f}{half}")
-        table.add_row(kind, *cells)
-    table.add_row("s/epoch", *(f"{f.measured[name]['seconds']:.0f}" for name in names))
+        table.add_row(name, *cells, f"{found['seconds']:.0f}")
     console.print(table)
     columns = [f"{a} {m}" for a in ("topk", "manipulation") for m in methods(scale)["S3"]]
     table = Table(title=f"S3 Table 3: area over ε = 2, 4, 8, 16, {scale.attacked} images")
     for head in ("", "", *(c.replace("manipulation", "man.") for c in columns)):
         table.add_column(head, justify="right" if head else "left")
-    for name in (n for n in ATTACKED if n in f.measured):
+    for name in ATTACKED:
+        if name not in f.measured:
+            table.add_row(name, NOT_RUN)
+            continue
         for key in METRICS:
             cells = []
             for column in columns:
@@ -367,8 +396,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the verdicts")
     parser.add_argument("--data", type=Path, default=Path("fashion-mnist"), help="IDX files")
     parser.add_argument("--cache", type=Path, default=Path("hardening-cache"))
+    parser.add_argument("--rows", metavar="NAME,...", help=f"of {', '.join(ORDER)}")
+    sizes = [field.name for field in dataclasses.fields(Scale) if field.name != "left_out"]
+    for name in sizes:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
     options = parser.parse_args()
+    given = {name: getattr(options, name) for name in sizes}
+    given = {name: value for name, value in given.items() if value is not None}
     scale = QUICK if options.quick else FULL if options.full else Scale()
+    if options.rows:
+        given["left_out"] = left_out(options.rows)
+    scale = dataclasses.replace(scale, **given)
+    console.print(str(scale))
     torch.set_flush_denormal(True)
     files = {p: sorted(options.data.glob(f"**/{p}-images*")) for p in ("train", "t10k")}
     if not all(files.values()):

@@ -94,3 +94,31 @@ def test_every_recipe_of_the_experiment_is_understood(experiment):
     for scale in (experiment.QUICK, experiment.Scale(), experiment.FULL):
         for spec in experiment.recipes(scale).values():
             assert experiment.find_recipe(spec)
+
+
+def test_rows_that_were_not_run_are_printed_as_such(experiment, capsys):
+    metrics = {name: column(0.5) for name in ("gini", "road_morf", "ssim_noise_0.05")}
+    metrics |= {name: column(0.5) for name in ("log10_ris", "log10_ros", "log10_rrs")}
+    columns = [f"{a} {m}" for a in ("topk", "manipulation") for m in ("SM", "IG", "SG", "UG")]
+    one = {
+        "quality": dict.fromkeys(("VG", "IG", "SG"), metrics),
+        "robustness": dict.fromkeys(columns, dict.fromkeys(experiment.METRICS, column(2))),
+        "accuracy": [{"benign": 90.0, "robust": 40.0}],
+        "seconds": 1.0,
+    }
+    found = experiment.Findings(dict.fromkeys(("N", "A", "SSR", "M1", "NM1"), one))
+    experiment.print_tables(found, experiment.QUICK)
+    lines = capsys.readouterr().out.splitlines()
+    table4 = lines[next(i for i, line in enumerate(lines) if "S2 Table 4" in line) :]
+    told = {line.split()[1]: "not run" in line for line in table4 if len(line.split()) > 3}
+    for name in experiment.ORDER:
+        assert told[name] == (name not in found.measured), name
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"), [("N,A,SSR,M1", "about NM1"), ("N,A,SSR,M1,NM1,XY", "no row 'XY'")]
+)
+def test_rows_that_will_not_do(experiment, rows, says):
+    with pytest.raises(SystemExit, match=says):
+        experiment.left_out(rows)
+    assert experiment.left_out(",".join(experiment.ORDER[:-1])) == ("IG-NORM",)
