@@ -18,7 +18,7 @@ from attacks import MassCenter
 from attacks.pool import KEEP
 from auditor.attributions import Method
 from auditor.evaluation import Evaluator
-from auditor.gallery import MEDIAN, WORST
+from auditor.gallery import MEDIAN, PAIRS, WORST
 from auditor.probes.attack_drift import AttackBudget
 from auditor.probes.bounds import Depth
 from auditor.probes.bounds import cost as bounds_cost
@@ -64,6 +64,7 @@ def predict_costs(
     images: int,
     twins: int,
     classes: int,
+    ensembles: int = 0,
     method: Method = SIMPLE_GRAD,
 ) -> tuple[Cost, ...]:
     """Model evaluations by probe; an upper bound but for images that lose their label."""
@@ -78,6 +79,7 @@ def predict_costs(
     doubled = _attack(s, sigma=1.0, budget=2 * s.smooth_budget, objectives=False, method=method)
     members = 1 + smooth * (n + 1)
     shown = min(WORST + MEDIAN, images)
+    pairs = 2 * ensembles * min(PAIRS, images) * (smooth > 0)
     rows = [
         Cost(probe="smoothing", gradients=images * (1 + smooth * (2 * n + 1)), forwards=images),
         Cost(
@@ -117,7 +119,11 @@ def predict_costs(
         _transfer(s, images=images),
         _quality(s, images=images),
         _bounds(s, images=images, method=method),
-        Cost(probe="gallery", gradients=shown * (2 + 2 * n * smooth), forwards=shown * 2 * smooth),
+        Cost(
+            probe="gallery",
+            gradients=shown * (2 + 2 * n * smooth) + pairs * (1 + n),
+            forwards=shown * 2 * smooth + pairs,
+        ),
     ]
     priced = [
         row
@@ -221,6 +227,7 @@ def estimate(
     images: int,
     models: Sequence[Evaluator],
     classes: int,
+    ensembles: int = 0,
     leave_out: Sequence[str] = (),
     method: Method = SIMPLE_GRAD,
 ) -> Estimate:
@@ -230,7 +237,12 @@ def estimate(
     ``leave_out`` are not run.
     """
     predicted = predict_costs(
-        settings, images=images, twins=len(models) - 1, classes=classes, method=method
+        settings,
+        images=images,
+        twins=len(models) - 1,
+        classes=classes,
+        ensembles=ensembles,
+        method=method,
     )
     costs = tuple(cost for cost in predicted if cost.probe not in leave_out)
     per_gradient = [_seconds_per_gradient(model, x) for model in models]

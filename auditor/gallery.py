@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from auditor.ensembles import Ensemble
 from auditor.metrics.drift import Reference
 from auditor.metrics.views import magnitude
 from auditor.probes.subject import shown_map
@@ -18,6 +19,8 @@ from auditor.tasks import Bench, moved_map
 WORST = 4
 MEDIAN = 2
 """Images shown: those whose map moves most, and those in the middle."""
+PAIRS = 3
+"""Images shown of each ensemble: those on which its members' unsmoothed maps differ most."""
 
 
 def gallery_rows(overlap: Values) -> tuple[int, ...]:
@@ -61,5 +64,46 @@ def gallery_task(
         "before": torch.stack(befores),
         "after": torch.stack(afters),
         "overlap": torch.stack(overlaps),
+    }
+    return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}
+
+
+def pair_rows(stability_error: Values) -> tuple[int, ...]:
+    """The images on which members differ most; those without a value come last."""
+    return tuple(np.argsort(-stability_error, kind="stable")[:PAIRS].tolist())
+
+
+def pairs_task(
+    bench: Bench, ensembles: Sequence[tuple[Ensemble, Sequence[int]]], *, sigma: float
+) -> Arrays:
+    """Maps of the first two members of each ensemble, unsmoothed and smoothed, for some images.
+
+    The ensembles have equally many images each.
+    """
+    models = (bench.classifier, *bench.twins)
+    maps = []
+    for ensemble, rows in ensembles:
+        subject = bench.subject(rows)
+        at = [
+            [
+                magnitude(
+                    shown_map(
+                        bench.evaluator("gallery", models[place]),
+                        subject,
+                        sigma=level,
+                        samples=bench.budget(level).samples,
+                    )
+                )
+                for place in ensemble.members[:2]
+            ]
+            for level in (0.0, sigma)
+        ]
+        maps.append(torch.stack([torch.stack(pair, dim=1) for pair in at], dim=1))
+    tensors = {
+        "member_index": torch.tensor([list(rows) for _, rows in ensembles]),
+        "member_place": torch.tensor([ensemble.members[:2] for ensemble, _ in ensembles]),
+        "member_sigma": torch.tensor(sigma, dtype=torch.float64),
+        "member_image": torch.stack([bench.images.batch(rows) for _, rows in ensembles]),
+        "member_maps": torch.stack(maps),
     }
     return {name: tensor.numpy().astype(np.float32) for name, tensor in tensors.items()}

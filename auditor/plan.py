@@ -163,6 +163,7 @@ def make_plan(
         images=len(images.names),
         models=models,
         classes=classifier.classes,
+        ensembles=len(ensembles),
         leave_out=(*omitted, *(LEFT_OUT if effort == GLANCE else ())),
         method=method,
     )

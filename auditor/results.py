@@ -297,6 +297,9 @@ class AuditResult:
     (s, g, C, H, W), ``before`` and ``after`` (s, g, H, W), magnitudes that are not negative, and
     their top-k ``overlap`` (s, g); ``epsilon`` in 1/255. ``direction`` (b, C, H, W)
     holds unit vectors along which the logit of each image ``direction_index`` (b,) is most curved.
+    Of the first two members of each of e ensembles, ``member_place`` (e, 2) among the model and its
+    twins, ``member_maps`` (e, p, 2, 2, H, W) by σ, which is 0 or ``member_sigma``, and member;
+    on the images ``member_index`` (e, p), which are ``member_image`` (e, p, C, H, W).
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -390,7 +393,11 @@ class AuditResult:
                 gallery = {name: arrays[name] for name in arrays.files}
         except Exception as error:  # damaged archives raise many things
             raise InputError(f"{path}: cannot be read ({error}).") from error
-        if gallery and not _fits(gallery, len(self.images.names)):
+        ensembles = {m.partner for m in self.find(probe="ensemble", metric="stability_error")}
+        if gallery and not (
+            _fits(gallery, len(self.images.names))
+            and _members_fit(gallery, self, ensembles=len(ensembles))
+        ):
             raise InputError(
                 f"{path}: not the pictures of this audit, or of an older auditor. Move it away to "
                 "render without pictures, or audit again."
@@ -419,6 +426,33 @@ def _fits(gallery: Mapping[str, npt.NDArray[Any]], images: int) -> bool:
             and sigmas > 0
             and all(gallery[name].shape == shape for name, shape in shapes.items())
             and bool(((index >= 0) & (index < images)).all())
+        )
+    except (KeyError, ValueError):
+        return False
+
+
+def _members_fit(
+    gallery: Mapping[str, npt.NDArray[Any]], of: AuditResult, *, ensembles: int
+) -> bool:
+    """Whether the pictures of ensembles, if any, agree in shape and are of this audit."""
+    if not any(name.startswith("member_") for name in gallery):
+        return True
+    try:
+        _, *channels_and_size = gallery["image"].shape
+        _, *size = channels_and_size
+        index, place = gallery["member_index"], gallery["member_place"]
+        _, shown = index.shape
+        shapes = {
+            "member_index": (ensembles, shown),
+            "member_place": (ensembles, 2),
+            "member_sigma": (),
+            "member_image": (ensembles, shown, *channels_and_size),
+            "member_maps": (ensembles, shown, 2, 2, *size),
+        }
+        return (
+            all(gallery[name].shape == shape for name, shape in shapes.items())
+            and bool(((index >= 0) & (index < len(of.images.names))).all())
+            and bool(((place >= 0) & (place <= len(of.twins))).all())
         )
     except (KeyError, ValueError):
         return False

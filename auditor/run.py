@@ -16,7 +16,7 @@ from auditor.assemble import gather, measurements
 from auditor.bounding import Facts, all_bounds
 from auditor.bounds.layers import Chain
 from auditor.evaluation import Evaluator, Meter
-from auditor.gallery import gallery_rows, gallery_task
+from auditor.gallery import gallery_rows, gallery_task, pair_rows, pairs_task
 from auditor.glance import GLANCE, marked, provisional
 from auditor.metrics.drift import chance
 from auditor.models import Classifier
@@ -177,6 +177,7 @@ class Run:
         if glance:
             recommendation = marked(recommendation, profile=plan.profile)
         gallery = self._gallery(bench, records)
+        gallery |= self._pairs(bench, records, recommendation.considered) if gallery else {}
         bounds, directions = self._bounds(bench, found, recommendation)
         return found, recommendation, bounds, gallery | directions, clean
 
@@ -316,8 +317,20 @@ class Run:
             deltas = {at: self._delta(at, epsilon, rows) for at in self.plan.settings.sigmas}
             return gallery_task(bench, rows, deltas, epsilon=epsilon)
 
-        arrays = self.task("gallery", make)
-        return {name: value for name, value in arrays.items() if not name.startswith("meter|")}
+        return _pictures(self.task("gallery", make))
+
+    def _pairs(self, bench: Bench, records: Records, considered: float | None) -> Arrays:
+        """Maps of two members of each ensemble, on the images where its members differ most."""
+        sigma = considered or self.plan.settings.sigmas[-1]
+        shown = []
+        for one in self.plan.ensembles:
+            key = Key(probe="ensemble", metric="stability_error", sigma=0.0, partner=one.name)
+            shown.append((one, pair_rows(records[key])))
+        if not (shown and sigma):
+            return {}
+        return _pictures(
+            self.task("members", functools.partial(pairs_task, bench, shown, sigma=sigma))
+        )
 
     def _bounds(
         self, bench: Bench, found: tuple[Measurement, ...], recommendation: Recommendation
@@ -408,6 +421,10 @@ def _halves(correct: Values, *, seed: int) -> tuple[Rows, Rows]:
     middle = (len(shuffled) + 1) // 2
     screen, confirm = sorted(shuffled[:middle].tolist()), sorted(shuffled[middle:].tolist())
     return tuple(screen), tuple(confirm)
+
+
+def _pictures(arrays: Arrays) -> Arrays:
+    return {name: value for name, value in arrays.items() if not name.startswith("meter|")}
 
 
 def _book(arrays: Arrays, meter: Meter) -> None:

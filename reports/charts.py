@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reportlab.graphics.shapes import Circle, Group, Line, PolyLine, Rect, String
+from reportlab.graphics.shapes import Circle, Group, Line, Polygon, PolyLine, Rect, String
 from reportlab.lib.colors import Color
 
 from reports.alternative import Chart
@@ -20,11 +20,15 @@ _LEFT, _RIGHT, _TOP = 34.0, 6.0, 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A quantity over the positions of a grid: (position, mean, low, high) for each point."""
+    """A quantity over the positions of a grid: (position, mean, low, high) for each point.
+
+    ``band`` holds for each of them the limits of a shaded region, or nothing.
+    """
 
     label: str
     look: Look
     points: tuple[tuple[float, float, float, float], ...]
+    band: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,7 @@ def grid_chart(
     bottom = 26 + 10 * max(len(keys), legend_rows)
     if y_range is None:
         values = [v for c in curves for _, *rest in c.points for v in rest]
+        values += [v for c in curves for limits in c.band for v in limits]
         values += [level.value for level in levels]
         steps = nice_ticks(min(0.0, *values), max(values) or 1.0)
     else:
@@ -106,6 +111,9 @@ def grid_chart(
     drawing.add(_category_axis(frame, ticks, x_title))
     for level in levels:
         drawing.add(_dotted(frame.at(frame.x[0], level.value), frame.width))
+    for curve in curves:
+        if curve.band:
+            drawing.add(_shade(frame, curve))
     for index, curve in enumerate(curves):
         # a small shift keeps the whiskers of curves at one position apart
         drawing.add(_curve(frame, curve, shift=0.07 * (index - (len(curves) - 1) / 2)))
@@ -314,6 +322,21 @@ def _band(frame: Frame, position: int, label: str) -> Group:
 def _dotted(start: tuple[float, float], length: float) -> Line:
     x, y = start
     return Line(x, y, x + length, y, strokeColor=INK, strokeWidth=0.7, strokeDashArray=[1, 1.5])
+
+
+def _shade(frame: Frame, curve: Curve) -> Polygon:
+    """The band of a curve, pale enough for the grid and another band to be seen through it."""
+    places = [x for x, *_ in curve.points]
+    lower = [
+        frame.at(x, max(low, frame.y[0])) for x, (low, _) in zip(places, curve.band, strict=True)
+    ]
+    upper = [
+        frame.at(x, min(high, frame.y[1])) for x, (_, high) in zip(places, curve.band, strict=True)
+    ]
+    around = [coordinate for place in (*lower, *reversed(upper)) for coordinate in place]
+    color = curve.look.color
+    pale = Color(color.red, color.green, color.blue, alpha=0.16)
+    return Polygon(around, fillColor=pale, strokeColor=None)
 
 
 def _curve(frame: Frame, curve: Curve, *, shift: float) -> Group:

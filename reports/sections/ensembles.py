@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 from reportlab.graphics.shapes import Drawing
 from reportlab.platypus import Flowable
 
@@ -11,7 +10,8 @@ from auditor.results import AuditResult, Comparison
 from reports.blocks import beside, gap, paragraph, subsection, table
 from reports.charts import Curve, grid_chart
 from reports.formatting import estimate_cell, number, percent, short
-from reports.series import drawn, estimate, focus, focus_mark, over_sigma, sigma_ticks
+from reports.sections import members
+from reports.series import drawn, estimate, focus, focus_mark, one, sigma_ticks
 from reports.style import LOOKS, TEXT_WIDTH
 
 READING = (
@@ -21,10 +21,16 @@ READING = (
     "mean over all pairs. The p-values are those of Wilcoxon's test on the same images, with "
     "Holm's correction for all rows and σ."
 )
-SPREAD = (
-    "Bias is the distance of a smoothed map from the unsmoothed one, spread the root of the "
-    "variance over the members: smoothing trades one for the other (S0, Figure 16)."
+FIGURES = (
+    "Errors are those of S0 (12) and (13). Bias is the distance of a smoothed map from the "
+    "unsmoothed one, spread the root of an image's variance over the members: smoothing trades one "
+    "for the other (S0, Figure 16)."
 )
+_SHADED = {
+    False: "The shaded bands are one standard deviation over the images, the whiskers the "
+    "interval of the mean.",
+    True: "The shaded bands are one standard deviation over the shuffles of the training data.",
+}
 
 
 def build(result: AuditResult) -> list[Flowable]:
@@ -39,11 +45,12 @@ def build(result: AuditResult) -> list[Flowable]:
         _similarity(result, names, sigma),
         gap(),
     ]
-    for name in names:
-        parts += [subsection(name, reserve=225), paragraph(_members(result, name))]
-        charts = _charts(result, name)
-        parts += [beside(*charts)] if charts else []
-    parts.append(paragraph(SPREAD))
+    for title, group in _groups(names).items():
+        charts = _charts(result, group)
+        parts += [subsection(title, reserve=225), paragraph(_members(result, group))]
+        if charts:
+            parts += [beside(*charts), paragraph(f"{_SHADED[len(group) > 1]} {FIGURES}", "caption")]
+        parts += members.build(result, group[0], names.index(group[0]))
     return parts
 
 
@@ -80,29 +87,33 @@ def _p(comparison: Comparison) -> str:
     return "< 0.001" if comparison.adjusted < 0.001 else number(comparison.adjusted, digits=2)
 
 
-def _members(result: AuditResult, name: str) -> str:
-    agree = estimate(result, probe="ensemble", partner=name, metric="agreement")
-    if agree is None:
+def _groups(names: tuple[str, ...]) -> dict[str, list[str]]:
+    """Ensembles that differ in the shuffle alone belong to one figure."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.partition(", seed ")[0], []).append(name)
+    return {title if len(group) > 1 else group[0]: group for title, group in groups.items()}
+
+
+def _members(result: AuditResult, group: list[str]) -> str:
+    found = [estimate(result, probe="ensemble", partner=n, metric="agreement") for n in group]
+    agree = [percent(known.mean) for known in found if known is not None]
+    if not agree:
         return "It is not known how often the members agree."
     return (
-        f"Two members put {percent(agree.mean)} of the images into the same class. Members that "
+        f"Two members put {', '.join(agree)} of the images into the same class. Members that "
         "disagree on the class explain different things."
     )
 
 
-def _charts(result: AuditResult, name: str) -> list[Drawing]:
-    at = {"probe": "ensemble", "partner": name}
-    stability = over_sigma(
-        result, "stability", LOOKS["stability"], **at, metric="normalized_stability_error"
-    )
-    fidelity = over_sigma(
-        result, "fidelity", LOOKS["fidelity"], **at, metric="normalized_fidelity_error"
-    )
-    bias = over_sigma(result, "bias", LOOKS["fidelity"], **at, metric="fidelity_error")
-    variance = over_sigma(result, "spread", LOOKS["stability"], **at, metric="variance")
+def _charts(result: AuditResult, group: list[str]) -> list[Drawing]:
+    stability = _curve(result, group, "stability", "normalized_stability_error", "stability")
+    fidelity = _curve(result, group, "fidelity", "normalized_fidelity_error", "fidelity")
+    bias = _curve(result, group, "bias", "fidelity_error", "fidelity")
+    spread = _curve(result, group, "spread", "variance", "stability")
     pairs = (
         ("Errors, divided by the mean map norm", drawn(stability, fidelity)),
-        ("Bias and spread in map units", drawn(bias, _root(variance))),
+        ("Bias and spread in map units", drawn(bias, spread)),
     )
     mark, label = focus_mark(result)
     return [
@@ -120,10 +131,30 @@ def _charts(result: AuditResult, name: str) -> list[Drawing]:
     ]
 
 
-def _root(curve: Curve) -> Curve:
-    points = tuple((x, *(math.sqrt(max(0.0, v)) for v in rest)) for x, *rest in curve.points)
-    return Curve(
-        label=curve.label,
-        look=curve.look,
-        points=tuple((x, mean, low, high) for x, mean, low, high in points),
-    )
+def _curve(result: AuditResult, group: list[str], label: str, metric: str, look: str) -> Curve:
+    """Means over the images, with a band of one standard deviation.
+
+    It is that over the ensembles of a group, as S0's over three shuffles; of one ensemble, that
+    over its images. The root of a variance is taken image by image.
+    """
+    points, band = [], []
+    for position, sigma in enumerate(result.sigmas):
+        found = [
+            one(result, probe="ensemble", partner=name, metric=metric, sigma=sigma)
+            for name in group
+        ]
+        known = [[v for v in m.values if v is not None] for m in found if m is not None]
+        values = [np.sqrt(v) if metric == "variance" else np.array(v) for v in known if v]
+        if not values:
+            continue
+        means = [float(v.mean()) for v in values]
+        mean = sum(means) / len(means)
+        over = means if len(group) > 1 else values[0]
+        deviation = float(np.std(over, ddof=1)) if len(over) > 1 else 0.0
+        whisker = found[0].estimate if len(group) == 1 and found[0] else None
+        if whisker is None or metric == "variance":
+            points.append((float(position), mean, mean, mean))
+        else:
+            points.append((float(position), mean, whisker.low, whisker.high))
+        band.append((max(0.0, mean - deviation), mean + deviation))
+    return Curve(label=label, look=LOOKS[look], points=tuple(points), band=tuple(band))

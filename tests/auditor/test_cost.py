@@ -86,16 +86,20 @@ def test_the_forecast_counts_what_is_asked():
         effort="quick", profile=load_profile("compliance"), input_shape=(1, 28, 28), origin="x"
     )
 
-    def total(images=10, twins=1, classes=10, **changes):
+    def total(images=10, twins=1, classes=10, ensembles=0, **changes):
         left_out = {"transfer_images": 0, "quality_images": 0, "bound_images": 0}
         changed = dataclasses.replace(settings, **left_out, **changes)
-        return gradients(predict_costs(changed, images=images, twins=twins, classes=classes))
+        counts = {"images": images, "twins": twins, "classes": classes, "ensembles": ensembles}
+        return gradients(predict_costs(changed, **counts))
 
     # The gallery is the only part that does not grow with the images.
     sigmas = len(settings.sigmas)
     gallery = 6 * (2 + 2 * (sigmas - 1) * settings.samples + 2 * (sigmas - 1) * FORWARD)
     assert total(images=20) - gallery == pytest.approx(2 * (total() - gallery))
     assert total(twins=2) > total() > total(twins=0)
+    # Of each ensemble three images, two members, unsmoothed and smoothed.
+    pairs = 3 * 2 * (1 + settings.samples + FORWARD)
+    assert total(ensembles=2) - total() == pytest.approx(2 * pairs)
     # Up to 20 classes take a gradient each, and Lanczos as many whatever their number.
     assert total(classes=1000) == total(classes=21) > total(classes=20) > total(classes=2)
     for name in ("samples", "budget", "smooth_budget", "select_samples"):

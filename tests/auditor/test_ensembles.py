@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from auditor.engine import audit
 from auditor.ensembles import SETTINGS, Ensemble, manifest, of_twins, read_members
 from auditor.errors import InputError
+from auditor.gallery import PAIRS
+from auditor.metrics.views import magnitude
 from auditor.statistics import paired_test
 from tests.auditor.conftest import TINY, wrap
 
@@ -58,6 +63,43 @@ def test_smoothing_is_tested_against_none(measured):
     assert row.p_value == paired_test(smooth.values, plain.values)
     assert row.p_value <= row.adjusted <= min(1.0, 4 * row.p_value)
     assert row.change.mean == pytest.approx(smooth.estimate.mean - plain.estimate.mean)
+
+
+def test_the_worst_images_are_kept_with_both_members_maps(measured, classifier, twin, images):
+    (found,) = measured.find(probe="ensemble", partner="three", metric="stability_error", sigma=0.0)
+    gallery = measured.gallery
+    index = gallery["member_index"].astype(int)
+    assert index.shape == (2, PAIRS)
+    assert sorted(np.array(found.values)[index[1]]) == sorted(found.values)[-PAIRS:]
+    assert gallery["member_place"].tolist() == [[0, 1], [0, 1]]
+    assert gallery["member_sigma"] == pytest.approx(measured.recommendation.considered or 0.2)
+    x = images.batch(index[0].tolist())
+    np.testing.assert_array_equal(gallery["member_image"][0], x)
+    target = classifier(x).argmax(dim=1)
+    for place, model in enumerate((classifier, twin)):
+        x.requires_grad_(True)
+        score = model(x).gather(1, target[:, None]).sum()
+        plain = magnitude(torch.autograd.grad(score, x)[0])
+        np.testing.assert_allclose(gallery["member_maps"][0, :, 0, place], plain, rtol=1e-4)
+
+
+SPOILT = {
+    "another audit": ("member_index", lambda index: index + 100),
+    "no such twin": ("member_place", lambda place: place + 2),
+    "shape": ("member_maps", lambda maps: maps[:, :1]),
+    "too few": ("member_image", lambda images: images[:1]),
+}
+
+
+@pytest.mark.parametrize(("name", "spoil"), SPOILT.values(), ids=SPOILT)
+def test_pictures_of_members_that_are_not_of_this_audit(name, spoil, measured, tmp_path):
+    maps = tmp_path / "maps.npz"
+    np.savez(maps, **measured.gallery)
+    bare = dataclasses.replace(measured, gallery={})
+    assert set(bare.with_maps(maps).gallery) == set(measured.gallery)
+    np.savez(maps, **measured.gallery | {name: spoil(measured.gallery[name])})
+    with pytest.raises(InputError, match="not the pictures of this audit"):
+        bare.with_maps(maps)
 
 
 @pytest.mark.parametrize(

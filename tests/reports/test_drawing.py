@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 
@@ -96,6 +97,25 @@ def test_chart_of_any_grid_stays_within_its_width(positions):
     assert bottom >= -1
     assert right <= 241
     assert top <= 171
+
+
+def test_a_band_is_within_the_axis_and_below_its_curve():
+    points = tuple((float(i), 0.5, 0.5, 0.5) for i in range(3))
+    wide = Curve(label="a", look=LOOKS["stability"], points=points, band=((0.1, 3.2),) * 3)
+    chart = grid_chart(title="t", curves=[wide], ticks=["0", "1", "2"], x_title="σ", width=240)
+    kinds = [type(shape).__name__ for shape in chart.contents]
+    assert kinds.count("Polygon") == 1
+    band = chart.contents[kinds.index("Polygon")]
+    ticks = [s.text for g in chart.contents if type(g).__name__ == "Group" for s in g.contents
+             if type(s).__name__ == "String"]  # fmt: skip
+    assert "4" in ticks
+    heights = band.points[1::2]
+    assert max(heights) < 150
+    assert heights == heights[:3] + heights[3:][::-1]
+    bare = grid_chart(
+        title="t", curves=[dataclasses.replace(wide, band=())], ticks="abc", x_title="σ"
+    )
+    assert "Polygon" not in [type(shape).__name__ for shape in bare.contents]
 
 
 def test_looks_differ_without_color():
