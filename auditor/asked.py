@@ -13,10 +13,11 @@ from auditor.errors import InputError
 from auditor.options import choose_device, explanation, load_input, load_twins
 from auditor.plan import Plan, make_plan
 from auditor.specs import parse_floats, parse_samples, parse_target
+from auditor.store import MEMBERS
 
 _NOT_OF_THE_PLAN = {
     *("run", "formats", "paper", "resume", "dry_run"),
-    *("threads", "quiet", "as_json", "exit_zero"),
+    *("threads", "quiet", "as_json", "exit_zero", "retraining"),
 }
 
 
@@ -74,8 +75,10 @@ def asked_plan(
     )
 
 
-def recorded_plan(command: str, audit: click.Command, *, trust_pickle: bool) -> Plan:
-    """The plan of a recorded command line; of itself it does not trust pickles.
+def recorded_plan(command: str, audit: click.Command, *, run: Path, trust_pickle: bool) -> Plan:
+    """The plan of the recorded command line of a run; of itself it does not trust pickles.
+
+    Members that the audit has trained are read from the folder of the run.
 
     Raises
     ------
@@ -93,4 +96,6 @@ def recorded_plan(command: str, audit: click.Command, *, trust_pickle: bool) -> 
             "Only audits from the command line have one."
         ) from error
     options = {n: v for n, v in context.params.items() if n not in _NOT_OF_THE_PLAN}
+    if context.params["retraining"] is not None:
+        options["members"] = (*options["members"], run / MEMBERS)
     return asked_plan(**options | {"trust_pickle": trust_pickle})

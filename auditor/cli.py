@@ -15,6 +15,7 @@ from rich.console import Console
 
 import reports
 from auditor.asked import asked_plan
+from auditor.asked_members import check_retraining, retrained
 from auditor.attack_command import attack
 from auditor.check_command import check
 from auditor.compare_command import compare, history
@@ -80,6 +81,13 @@ def cli() -> None:
     metavar="FOLDER",
     help="Twins that auditor retrain made. Repeatable.",
 )
+@click.option(
+    "--retrain",
+    "retraining",
+    metavar="OPTIONS",
+    help="Train members first, into RUN/members, by these options of auditor retrain: "
+    "'--images train/ --setting dt'.",
+)
 @target_option
 @explain_option
 @click.option(
@@ -135,6 +143,7 @@ def cli() -> None:
 def audit(
     *,
     run: Path,
+    retraining: str | None,
     formats: tuple[str, ...],
     paper: str,
     resume: bool,
@@ -152,8 +161,14 @@ def audit(
     if threads is not None:
         torch.set_num_threads(threads)
     folder = RunFolder.check(run, resume=resume)
-    plan = asked_plan(**asked)
     stderr = Console(stderr=True, quiet=quiet, highlight=False)
+    learning = None if retraining is None else check_retraining(retraining)
+    plan = asked_plan(**asked)  # before training, so that a mistake does not cost hours
+    if learning is not None and dry_run:
+        stderr.print("A dry run trains no members: what they cost is not counted.")
+    elif learning is not None:
+        made = retrained(learning, asked, run=run, quiet=quiet or as_json)
+        plan = asked_plan(**asked | {"members": (*asked["members"], made)})
     for name, reason in plan.images.unreadable:
         stderr.print(f"Skipped {name}: {reason}", style="yellow", markup=False)
     if dry_run:

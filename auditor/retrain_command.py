@@ -24,7 +24,7 @@ from auditor.options import (
 )
 from auditor.progress import Bar
 from auditor.store import RunFolder, write_atomically
-from auditor.training.ensemble import S0_CIFAR, Member
+from auditor.training.ensemble import S0_CIFAR, S0_IMAGENET, Member
 from auditor.training.fit import Epoch, Training
 from auditor.training.registry import find_recipe
 from auditor.training.retrain import Fit, Group, Task, Variant
@@ -32,6 +32,7 @@ from auditor.training.retrain import retrain as retrain_all
 from auditor.training.splits import SEEDS
 
 TRAINED = [setting for setting in SETTINGS if setting != "da"]
+PRESETS = {"cifar": S0_CIFAR, "imagenet": S0_IMAGENET}
 USUAL = dataclasses.replace(S0_CIFAR, epochs=10, batch=64, learning_rate=0.02)
 
 
@@ -58,7 +59,11 @@ USUAL = dataclasses.replace(S0_CIFAR, epochs=10, batch=64, learning_rate=0.02)
     help=f"One ensemble for each; those of S0 are {', '.join(map(str, SEEDS))}. Repeatable.  "
     f"[default: {SEEDS[0]}]",
 )
-@click.option("--s0", is_flag=True, help="S0's training for CIFAR-10: 100 epochs, rate 0.1.")
+@click.option(
+    "--s0",
+    type=click.Choice(list(PRESETS)),
+    help="S0's training: 100 epochs of CIFAR-10, or 80 of ImageNet.",
+)
 @click.option(
     "--training",
     metavar="KEY=VALUE,...",
@@ -88,13 +93,28 @@ USUAL = dataclasses.replace(S0_CIFAR, epochs=10, batch=64, learning_rate=0.02)
 @click.option("--resume", is_flag=True, help="Continue the training in the folder.")
 @compute_options
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def retrain(
+def retrain(*, run: Path, threads: int | None, quiet: bool, **asked: Any) -> int:
+    """Train networks anew as the model was, to tell how much of a map is the luck of training.
+
+    Images need labels; a tenth is held out, and accuracy is measured on it. The folder gets the
+    weights of every member and members.json; members that are there are not trained again.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    found = train_members(run=run, quiet=quiet, **asked)
+    if not quiet:
+        Console(highlight=False).print(_table(found))
+        click.echo(f"Members: {run}. Compare: auditor audit --members {run} ...")
+    return 0
+
+
+def train_members(
     *,
     settings: tuple[str, ...],
     members: int,
     size: int | None,
     seeds: tuple[int, ...],
-    s0: bool,
+    s0: str | None,
     training: str | None,
     variants: tuple[str, ...],
     recipe: str,
@@ -103,19 +123,22 @@ def retrain(
     resume: bool,
     seed: int | None,
     device: str,
-    threads: int | None,
     batch: int | None,
     trust_pickle: bool,
     quiet: bool,
     **given: Any,
-) -> int:
-    """Train networks anew as the model was, to tell how much of a map is the luck of training.
+) -> list[dict[str, Any]]:
+    """Train what the options ask for, into a folder that ``auditor audit --members`` reads.
 
-    Images need labels; a tenth is held out, and accuracy is measured on it. The folder gets the
-    weights of every member and members.json; members that are there are not trained again.
+    Returns what :func:`auditor.ensembles.manifest` takes.
+
+    Raises
+    ------
+    InputError
+        If the options, the model or its images do not allow it.
+    IncompleteRunError
+        If a training diverges.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     device = choose_device(device)
     plan = _variants(training, variants, s0=s0, batch=batch, recipe=recipe)
     own = None if train is None else Fit(train)
@@ -150,10 +173,7 @@ def retrain(
 
         found = retrain_all(task, groups, run, own=own, watch=watch, advance=bar.advance)
     write_atomically(run / MANIFEST, manifest(found))
-    if not quiet:
-        Console(highlight=False).print(_table(found))
-        click.echo(f"Members: {run}. Compare: auditor audit --members {run} ...")
-    return 0
+    return found
 
 
 def _passes(groups: tuple[Group, ...]) -> int:
@@ -189,12 +209,12 @@ def _variants(
     training: str | None,
     others: tuple[str, ...],
     *,
-    s0: bool,
+    s0: str | None,
     batch: int | None,
     recipe: str,
 ) -> tuple[Variant, ...]:
     """The training of all members, and those that ``dr`` compares with it."""
-    first = S0_CIFAR if s0 else USUAL
+    first = USUAL if s0 is None else PRESETS[s0]
     if batch is not None:
         first = dataclasses.replace(first, batch=batch)
     if training is not None:
@@ -221,6 +241,6 @@ def _changed(training: Training, text: str, option: str) -> Training:
             raise InputError(f"{option} {text}: {value!r} is no number. Give one.") from None
     if values.get("optimizer", "sgd") not in ("sgd", "adam"):
         raise InputError(f"{option} {text}: optimizer is adam or sgd.")
-    if values.get("schedule", "cosine") not in ("cosine", "constant"):
-        raise InputError(f"{option} {text}: schedule is cosine or constant.")
+    if values.get("schedule", "cosine") not in ("cosine", "constant", "step"):
+        raise InputError(f"{option} {text}: schedule is cosine, constant or step.")
     return dataclasses.replace(training, **values)

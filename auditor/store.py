@@ -19,6 +19,8 @@ from auditor.errors import IncompleteRunError, InputError
 Arrays = dict[str, npt.NDArray[Any]]
 REQUEST = "run.json"
 PARTIAL = ".partial"
+MEMBERS = "members"
+"""Folder in that of a run for the networks that the audit trains before it starts."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -63,7 +65,8 @@ class RunFolder:
         there = os.path.isdir(path)
         if os.path.exists(path) and not there:
             raise InputError(f"{path}: is a file. Give the name of a folder for the run.")
-        if resume and not os.path.isfile(path / REQUEST):
+        begun = path / MEMBERS / REQUEST
+        if resume and not (os.path.isfile(path / REQUEST) or os.path.isfile(begun)):
             raise InputError(f"{path}: no run to resume here. Leave out --resume to start one.")
         # A start that was killed may have left the beginnings of its first file: that is no run.
         if not resume and there and set(os.listdir(path)) - {REQUEST + PARTIAL}:

@@ -58,7 +58,8 @@ def verify(
     if _tell(found):
         return 1
     audit = click.get_current_context().find_root().command.commands["audit"]  # type: ignore[attr-defined]
-    plan = recorded_plan(AuditResult.load(path).command, audit, trust_pickle=trust_pickle)
+    command = AuditResult.load(path).command
+    plan = recorded_plan(command, audit, run=path, trust_pickle=trust_pickle)
     same = same_inputs(plan, path)
     if _tell((same,)) or not tasks:
         return int(same.status == CHANGED)

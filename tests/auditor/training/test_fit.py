@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from auditor.errors import IncompleteRunError, InputError
+from auditor.training.ensemble import S0_IMAGENET
 from auditor.training.fit import Training
 from auditor.training.gaussian_noise import GaussianNoise
 from auditor.training.recipe import Natural
@@ -174,3 +175,15 @@ def test_the_cosine_falls_to_zero_and_every_image_is_seen_once():
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(InputError):
         Training(**settings)
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_the_step_schedule_is_that_of_torch(steps):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=S0_IMAGENET.learning_rate)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=30, gamma=0.1)
+    for epoch in range(S0_IMAGENET.epochs):
+        for step in range(steps):
+            found = S0_IMAGENET._rate(epoch * steps + step, steps * S0_IMAGENET.epochs)
+            assert found == pytest.approx(optimizer.param_groups[0]["lr"]), epoch
+        optimizer.step()
+        schedule.step()
