@@ -3,8 +3,9 @@
     python experiments/stability_fidelity.py [--quick] [--json FILE] [--data FOLDER] ...
 
 Fashion-MNIST (`make fashion-mnist`) with S2's network: two networks from disjoint splits for each
-of S0's three seeds and two sizes of split (DT), ten networks from tenths of the data (bias and
-variance), and two recipes on the same data (DR). Photographs with EfficientNet-Lite0, 1 and 2 (DA).
+of S0's three seeds and two sizes of split (DT), two from the same data with other first weights
+(seed), ten networks from tenths of the data (bias and variance), and two recipes on the same data
+(DR). Photographs with EfficientNet-Lite0, 1 and 2 (DA).
 Prints S0's Table 1, the curves over σ, and a verdict for each of S0's claims. Networks and maps
 that are in the cache are not made again, so the same command goes on after a stop.
 """
@@ -54,6 +55,7 @@ from reports.charts import Curve, grid_chart
 from reports.style import LOOKS, register_fonts
 
 METHODS = ("simple_grad", "integrated_gradients")
+PARTS = ("dt", "seed", "dr", "many", "da")
 SMOOTHED_AT = 0.15
 """σ of S0's Table 1 and Figure 5."""
 SGD = Training(
@@ -119,17 +121,19 @@ class FashionMnist:
         self.explained = self.test[: scale.images]
 
     def ensembles(self, parts: set[str]) -> Iterator[Ensemble]:
-        """DT for every size and seed, then DR, then many small splits."""
+        """DT for every size and seed, then seed alone, then DR, then many small splits."""
         sgd = dataclasses.replace(SGD, epochs=self.scale.epochs)
         adam = dataclasses.replace(ADAM, epochs=self.scale.epochs)
         for size in self.scale.sizes if "dt" in parts else ():
             for seed in SEEDS:
                 splits = disjoint_splits(self.count, size=size, members=2, seed=seed)
                 yield self._train("DT", f"N = {size:,}, seed {seed}", splits, [sgd] * 2, seed)
+        size = self.scale.sizes[0]
+        for seed in SEEDS if "seed" in parts else ():
+            (rows,) = disjoint_splits(self.count, size=size, members=1, seed=seed)
+            yield self._train("seed", f"N = {size:,}, seed {seed}", [rows] * 2, [sgd] * 2, seed)
         if "dr" in parts:
-            (rows,) = disjoint_splits(
-                self.count, size=self.scale.sizes[0], members=1, seed=SEEDS[0]
-            )
+            (rows,) = disjoint_splits(self.count, size=size, members=1, seed=SEEDS[0])
             without = dataclasses.replace(sgd, weight_decay=0.0)
             for name, other in (("SGD & Adam", adam), ("weight decay 0.001 & 0", without)):
                 yield self._train("DR", name, [rows, rows], [sgd, other], SEEDS[0], anew=False)
@@ -501,7 +505,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="folder for the figures, as PDF")
     parser.add_argument("--data", type=Path, default=Path("fashion-mnist"), help="IDX files")
     parser.add_argument("--cache", type=Path, default=Path("stability-fidelity"))
-    parser.add_argument("--only", default="dt,dr,many,da", help="parts: dt, dr, many, da")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts: {', '.join(PARTS)}")
     for field in dataclasses.fields(Scale):
         if field.name != "sizes":
             flag = f"--{field.name.replace('_', '-')}"
@@ -514,11 +518,13 @@ def main() -> None:
         given["sizes"] = tuple(int(size) for size in given["sizes"].split(","))
     scale = dataclasses.replace(QUICK if options.quick else Scale(), **given)
     parts = set(options.only.split(","))
+    if not parts <= set(PARTS):
+        raise SystemExit(f"--only {options.only}: the parts are {', '.join(PARTS)}.")
     folder = RunFolder(options.cache)
     options.cache.mkdir(parents=True, exist_ok=True)
     console.print(str(scale))
     rows: list[Row] = []
-    if parts & {"dt", "dr", "many"}:
+    if parts - {"da"}:
         data = FashionMnist(options.data, options.cache, scale)
         sigmas = sigma_grid(scale.points, large=False)
         rows += _rows(data.ensembles(parts), sigmas, scale.samples, folder)
