@@ -17,7 +17,7 @@ from auditor.store import MEMBERS
 
 _NOT_OF_THE_PLAN = {
     *("run", "formats", "paper", "resume", "dry_run"),
-    *("threads", "quiet", "as_json", "exit_zero", "retraining"),
+    *("threads", "workers", "quiet", "as_json", "exit_zero", "retraining"),
 }
 
 

@@ -21,12 +21,14 @@ from auditor.check_command import check
 from auditor.compare_command import compare, history
 from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
+from auditor.executors import choose_executor
 from auditor.harden_command import harden
 from auditor.methods_command import methods
 from auditor.metrics_command import metrics
 from auditor.options import (
     command_line,
     compute_options,
+    executor_options,
     explain_option,
     input_options,
     target_option,
@@ -137,6 +139,7 @@ def cli() -> None:
 @click.option("--resume", is_flag=True, help="Continue the run in the folder.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the cost, and stop.")
 @compute_options
+@executor_options
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 where it would be 1.")
@@ -149,6 +152,7 @@ def audit(
     resume: bool,
     dry_run: bool,
     threads: int | None,
+    workers: int,
     quiet: bool,
     as_json: bool,
     exit_zero: bool,
@@ -160,6 +164,7 @@ def audit(
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    executor = choose_executor(workers=workers, threads=threads)
     folder = RunFolder.check(run, resume=resume)
     stderr = Console(stderr=True, quiet=quiet, highlight=False)
     learning = None if retraining is None else check_retraining(retraining)
@@ -180,7 +185,7 @@ def audit(
     stderr.print(reports.cost_table(**forecast(plan)))
     with contextlib.ExitStack() as stack:
         bar = None if quiet else stack.enter_context(Bar(stderr))
-        result = execute(plan, folder, command=command_line(), progress=bar)
+        result = execute(plan, folder, command=command_line(), progress=bar, executor=executor)
     if as_json:
         quiet = True
     elif not quiet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import tempfile
@@ -14,6 +15,7 @@ from auditor.bounds.training import Training, parse_training
 from auditor.conclude import conclude
 from auditor.ensembles import Ensemble
 from auditor.errors import InputError
+from auditor.executors import Executor, Here, choose_executor
 from auditor.images import ImageSet
 from auditor.models import Classifier
 from auditor.plan import Plan, environment, make_plan, request
@@ -45,6 +47,7 @@ def audit(
     target: str | int = "predicted",
     explain: object = None,
     training: Training | str | None = None,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> AuditResult:
     """Audit a classifier's explanations and recommend a σ, or say that none will do.
@@ -89,6 +92,9 @@ def audit(
     training
         How the model was trained, for the bounds of algorithmic stability: a record or its text,
         ``"n=60000,T=5000,c=0.1"``.
+    workers
+        More than one: as many processes of one thread each. They import the calling script, so it
+        needs its ``if __name__ == "__main__"``.
 
     Raises
     ------
@@ -117,21 +123,34 @@ def audit(
         training=parse_training(training) if isinstance(training, str) else training,
     )
     command = "auditor.audit(...)"
+    executor = choose_executor(workers=workers)
     if resume and run is None:
         raise InputError("resume needs the folder of the run: give run as well.")
     if run is not None:
         folder = RunFolder.check(Path(run), resume=resume)
-        return execute(planned, folder, command=command, progress=progress)
+        return execute(planned, folder, command=command, progress=progress, executor=executor)
     with tempfile.TemporaryDirectory() as temporary:
-        return execute(planned, RunFolder(Path(temporary)), command=command, progress=progress)
+        return execute(
+            planned,
+            RunFolder(Path(temporary)),
+            command=command,
+            progress=progress,
+            executor=executor,
+        )
 
 
 def execute(
-    plan: Plan, folder: RunFolder, *, command: str, progress: Progress | None = None
+    plan: Plan,
+    folder: RunFolder,
+    *,
+    command: str,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> AuditResult:
     """Measure, decide, and write ``audit.json`` and ``maps.npz`` to the run folder.
 
     ``command`` is what the report gives for reproducing the run; a resumed run keeps its first.
+    The ``executor`` is closed at the end; without one everything is done in this process.
 
     Raises
     ------
@@ -154,8 +173,9 @@ def execute(
     )
     now_on = ", ".join(f"{k} {v}" for k, v in here.items())
     folder.log(f"started or resumed: {now_on}")
-    run = Run(plan, folder, progress)
-    found, recommendation, bounds, gallery, clean = run.measure()
+    with contextlib.closing(executor or Here()) as performing:
+        run = Run(plan, folder, progress, performing)
+        found, recommendation, bounds, gallery, clean = run.measure()
     result = conclude(
         plan,
         fixed=fixed,

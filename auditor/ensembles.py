@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from collections.abc import Sequence
@@ -126,7 +125,7 @@ def _plain(name: Any) -> bool:
 
 
 def _member(file: Path, like: Classifier) -> Classifier:
-    member = copy.deepcopy(like)
+    member = like.copied()
     load_weights(member.network, file)
-    member.name, member.digest, member.remarks = file.stem, None, ()
+    member.name, member.remarks = file.stem, ()
     return member

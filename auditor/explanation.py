@@ -138,7 +138,8 @@ def _from_code(spec: str) -> Custom:
         raise InputError(
             f"--explain {spec}: {name} is no function. Name one that takes (model, x, target)."
         )
-    return Custom(function=function, name=name, identity=hashlib.sha256(content).hexdigest())
+    identity = hashlib.sha256(content).hexdigest()
+    return Custom(function=function, name=name, identity=identity, source=spec)
 
 
 def _asked(method: Custom, evaluator: Evaluator, x: Tensor, target: Tensor) -> Count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from auditor.formats.huggingface import load_huggingface
 from auditor.formats.library import load_timm, load_torchvision
 from auditor.formats.onnx import load_onnx
 from auditor.formats.torchscript import load_torchscript
-from auditor.models import Classifier, Size, wrap
+from auditor.models import Classifier, Loading, Size, wrap
 from auditor.preprocess import Preprocess, load_preprocess
 from auditor.specs import parse_twin
 from auditor.training.smoothing import read_insertion
@@ -76,18 +77,31 @@ def load_model(
     InputError
         If anything of this is wrong, the user's code raises, or the weights do not fit.
     """
-    given = {"mean": mean, "std": std, "input_size": input_size, "labels": labels}
-    return _load(
+    given: dict[str, Any] = {
+        "mean": mean,
+        "std": std,
+        "input_size": input_size,
+        "labels": labels,
+    }
+    common: dict[str, Any] = {
+        "output": output,
+        "trust_pickle": trust_pickle,
+        "name": name,
+        "device": device,
+    }
+    found = None if preprocess is None else load_preprocess(preprocess)
+    classifier = _load(
         spec,
-        given,
+        dict(given),
         None,
-        preprocess=None if preprocess is None else load_preprocess(preprocess),
+        preprocess=found,
         weights=None if weights is None else Path(weights),
-        output=output,
-        trust_pickle=trust_pickle,
-        name=name,
-        device=device,
+        **common,
     )
+    classifier.loading = Loading(
+        functools.partial(load_model, spec, weights=weights, preprocess=found, **given, **common)
+    )
+    return classifier
 
 
 def load_twin(
@@ -107,7 +121,7 @@ def load_twin(
     """
     asked = parse_twin(spec)
     given = {key: asked.get(key) for key in ("mean", "std", "input_size", "labels")}
-    return _load(
+    twin = _load(
         asked["spec"],
         given,
         like,
@@ -117,6 +131,10 @@ def load_twin(
         name=asked.get("name"),
         device=device,
     )
+    twin.loading = Loading(
+        functools.partial(load_twin, spec, like=like, trust_pickle=trust_pickle, device=device)
+    )
+    return twin
 
 
 def _load(

@@ -24,7 +24,22 @@ from auditor.recalibration import recalibrate
 from auditor.results import Check, ModelIdentity
 from auditor.usercode import plain_errors
 
-__all__ = ["Classifier", "Size", "from_network", "wrap"]
+__all__ = ["Classifier", "Loading", "Size", "from_network", "wrap"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loading:
+    """How another process can have the same model.
+
+    It loads it, and if that is only what was ``copied``, gives the copy the weights of this one.
+    """
+
+    load: Callable[[], Classifier]
+    copied: bool = False
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Shared by copies of a model: it has nothing that changes."""
+        return self
 
 
 class Classifier(nn.Module):
@@ -57,6 +72,8 @@ class Classifier(nn.Module):
         What the loader assumed, for the preflight to report.
     preprocess
         The user's own: its differentiable part runs here, the other one in ``load_images``.
+    loading
+        How it was loaded; ``None`` if it was made from a network in memory.
     """
 
     _mean: Tensor
@@ -80,6 +97,7 @@ class Classifier(nn.Module):
         preprocess: Preprocess | None = None,
     ) -> None:
         super().__init__()
+        self.loading: Loading | None = None
         self.preprocess = preprocess
         self.network = network.requires_grad_(False)
         self.capabilities, self.output, self.digest = capabilities, output, digest
@@ -196,10 +214,8 @@ class Classifier(nn.Module):
         if not self.capabilities.reinitialization.able:
             raise InputError(f"{self.name}: {self.capabilities.reinitialization.reason}")
         with plain_errors(f"{self.name}: its network cannot be copied for the control"):
-            control = copy.deepcopy(self)
-        control.__dict__.pop("classes", None)
+            control = self.copied()
         control.name, control.factory = f"{self.name} (re-initialized)", None
-        control.digest = None
         can = self.capabilities
         drawn = randomize(control.network, seed=seed, layers=can.training.able)
         control.network.requires_grad_(False)
@@ -209,6 +225,15 @@ class Classifier(nn.Module):
         control.remarks = (remark,) if drawn else ()
         recalibrate(control, control.network, calibration, fewest=can.batches[0], name=self.name)
         return control
+
+    def copied(self) -> Classifier:
+        """Copy whose weights are about to be replaced."""
+        twin = copy.deepcopy(self)
+        twin.__dict__.pop("classes", None)
+        twin.digest = None
+        if self.loading is not None:
+            twin.loading = dataclasses.replace(self.loading, copied=True)
+        return twin
 
     def with_label(self, label: int) -> Classifier:
         """The same model, asked of one of its independent labels only: no (0) or yes (1).
@@ -227,6 +252,9 @@ class Classifier(nn.Module):
         asked.output = dataclasses.replace(self.output, label=label)
         word = self.labels[label] if self.labels else f"label {label}"
         asked.labels = (f"not {word}", word)
+        if self.loading is not None:
+            again = functools.partial(_with_label, self.loading.load, label)
+            asked.loading = dataclasses.replace(self.loading, load=again)
         return asked
 
 
@@ -310,6 +338,10 @@ def wrap(
         preprocess.inside.to(classifier.device)
     _try_out(classifier)
     return classifier
+
+
+def _with_label(load: Callable[[], Classifier], label: int) -> Classifier:
+    return load().with_label(label)
 
 
 def _try_out(classifier: Classifier) -> None:

@@ -128,6 +128,21 @@ def compute_options(command: Command) -> Command:
     )
 
 
+def executor_options(command: Command) -> Command:
+    """Take ``--workers``."""
+    return _all(
+        command,
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Processes that measure at the same time, of one thread each unless --threads.",
+        ),
+    )
+
+
 def load_input(
     *,
     model: str,

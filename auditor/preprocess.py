@@ -55,6 +55,8 @@ class Preprocess:
         (H, W) that ``pixels`` makes of every picture; ``None`` if that depends on the picture.
     given
         Whether the user named it; else it came with the model.
+    source
+        What :func:`load_preprocess` found it by, if that is text.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Preprocess:
     std: tuple[float, ...] | None = None
     size: tuple[int, int] | None = None
     given: bool = True
+    source: str | None = None
 
     def __deepcopy__(self, memo: object) -> Self:
         """Shared by copies of a model: it has nothing that changes."""
@@ -225,7 +228,8 @@ def load_preprocess(given: object) -> Preprocess:
     where = f"--preprocess {given}"
     target, _, short = given.rpartition(":")
     if target == "torchvision":
-        return _build(weights_transform(short), where).measured()
+        found = _build(weights_transform(short), where)
+        return dataclasses.replace(found.measured(), source=given)
     if not target or not short.isidentifier():
         raise InputError(
             f"{where}: not understood. Write path/file.py:fn, package.module:fn or "
@@ -234,7 +238,7 @@ def load_preprocess(given: object) -> Preprocess:
     value, code, content = user_object(target, short, where=where)
     with code.active():
         found = _build(value, where, content)
-    return found.measured()
+    return dataclasses.replace(found.measured(), source=given)
 
 
 def _build(given: object, where: str, content: bytes = b"") -> Preprocess:

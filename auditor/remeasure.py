@@ -31,7 +31,7 @@ class _Repeated(RunFolder):
     again: dict[str, Arrays] = field(default_factory=dict)
 
     def done(self, task: str) -> bool:
-        return task not in self.chosen and super().done(task)
+        return (task in self.again or task not in self.chosen) and super().done(task)
 
     def save(self, task: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self.again[task] = dict(arrays)

@@ -1,12 +1,12 @@
-"""An audit: tasks run one after the other, each on disk before the next starts."""
+"""An audit: which tasks it has, and what is made of them; each is on disk before it counts."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from auditor import cost
 from auditor.assemble import gather, measurements
 from auditor.bounding import Facts, all_bounds
 from auditor.bounds.layers import Chain
-from auditor.evaluation import Evaluator, Meter
+from auditor.evaluation import Meter
+from auditor.executors import Executor, Finished, Here, Job, Work, book_spent, schedule
 from auditor.gallery import gallery_rows, gallery_task, pair_rows, pairs_task
 from auditor.glance import GLANCE, marked, provisional
 from auditor.metrics.drift import chance
-from auditor.models import Classifier
 from auditor.plain import build
 from auditor.plan import Plan
 from auditor.probes.ensemble import agreement
@@ -28,10 +28,10 @@ from auditor.records import Key, Records, Values
 from auditor.results import Bound, Cost, Measurement, Recommendation
 from auditor.sigma import pending_convergence, recommend
 from auditor.store import Arrays, RunFolder
-from auditor.target import explained_classes
 from auditor.tasks import (
     Bench,
     bounds_task,
+    clean_task,
     convergence_task,
     layers_task,
     quality_task,
@@ -40,6 +40,8 @@ from auditor.tasks import (
 )
 
 Rows = tuple[int, ...]
+Piece = tuple[Rows, Job]
+"""A task and the images whose values it holds."""
 
 
 class Progress(Protocol):
@@ -62,43 +64,78 @@ class Run:
     they are read from the folder again where they are needed, those of one task at a time.
     """
 
-    def __init__(self, plan: Plan, folder: RunFolder, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        progress: Progress | None,
+        executor: Executor | None = None,
+    ) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
-        self.meter = Meter(watch=progress.advance if progress else None)
+        self.executor: Executor = executor or Here()
         self.spent = Meter()
         self.timings: dict[str, float] = {}
         if pilot := plan.pilot:
             self.spent.add("pilot", gradients=pilot.gradients, forwards=pilot.forwards)
             self.timings["pilot"] = pilot.seconds
-        self.correct: Values = np.ones(len(plan.images.names))
+        count = len(plan.images.names)
+        self.correct: Values = np.ones(count)
         self.halves: tuple[Rows, Rows] = ((), ())
+        self.bench = Bench(
+            classifier=plan.classifier,
+            method=plan.method,
+            twins=plan.twins,
+            ensembles=plan.ensembles,
+            control=plan.control,
+            not_applicable=plan.not_applicable,
+            images=plan.images,
+            targets=torch.zeros(count, dtype=torch.long),
+            usable=torch.ones(count, dtype=torch.bool),
+            settings=plan.settings,
+            meter=Meter(watch=progress.advance if progress else None),
+            batch=plan.batch,
+            device=plan.device,
+        )
         if progress:
             progress.start(cost.gradients(plan.estimate.costs))
 
-    def task(self, name: str, make: Callable[[], Arrays]) -> Arrays:
-        """Arrays of a task: from disk if it is done, else made and put there."""
-        if self.folder.done(name):
-            arrays = self.folder.load(name)
-            skipped = Meter(watch=self.progress.advance if self.progress else None)
-            _book(arrays, skipped)
-        else:
-            if self.progress:
-                self.progress.task(name)
-            self.meter.gradients.clear()
-            self.meter.forwards.clear()
-            start = time.perf_counter()
-            arrays = make()
-            seconds = time.perf_counter() - start
-            arrays["meter|seconds|"] = np.array(seconds)
-            for probe in {*self.meter.gradients, *self.meter.forwards}:
-                arrays[f"meter|gradients|{probe}"] = np.array(self.meter.gradients.get(probe, 0))
-                arrays[f"meter|forwards|{probe}"] = np.array(self.meter.forwards.get(probe, 0))
-            self.folder.save(name, arrays)
-            self.folder.log(f"{name}: {seconds:.2f} s")
-        kind = name.rpartition("-")[0] or name
-        self.timings[kind] = self.timings.get(kind, 0.0) + float(arrays["meter|seconds|"])
-        _book(arrays, self.spent)
+    def task(self, job: Job) -> Arrays:
+        """Arrays of one task, as :meth:`tasks` gives them."""
+        ((_, arrays),) = self.tasks([job])
         return arrays
+
+    def tasks(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Arrays]]:
+        """Tasks in their order with their arrays: from disk if they are done, else put there.
+
+        Perturbations are left on disk.
+        """
+        new = set()
+
+        def receive(finished: Finished) -> None:
+            new.add(finished.name)
+            self.folder.log(f"{finished.name}: {finished.arrays['meter|seconds|']:.2f} s")
+
+        done = schedule(
+            jobs, executor=self.executor, folder=self.folder, send=self._work, receive=receive
+        )
+        for job, arrays in done:
+            if job.name not in new:
+                book_spent(arrays, Meter(watch=self.progress.advance if self.progress else None))
+            kind = job.name.rpartition("-")[0] or job.name
+            self.timings[kind] = self.timings.get(kind, 0.0) + float(arrays["meter|seconds|"])
+            book_spent(arrays, self.spent)
+            yield job, arrays
+
+    def _work(self, job: Job) -> Work:
+        if self.progress:
+            self.progress.task(job.name)
+        return Work(
+            name=job.name,
+            call=job.call,
+            inputs=job.inputs(),
+            targets=self.bench.targets,
+            usable=self.bench.usable,
+        )
 
     def costs(self) -> tuple[Cost, ...]:
         """Model evaluations by probe, of all tasks."""
@@ -117,16 +154,19 @@ class Run:
     ) -> tuple[tuple[Measurement, ...], Recommendation, tuple[Bound, ...], Arrays, Arrays]:
         """Run all tasks and decide; the pictures for the gallery, and the clean predictions."""
         plan, settings = self.plan, self.plan.settings
-        clean = self.task("clean", lambda: _clean(plan, self.meter))
+        self.executor.start(self.bench)
+        clean = self.task(Job(name="clean", call=functools.partial(clean_task, target=plan.target)))
         counts = clean["targets"] == clean["predicted"]
         if plan.images.labels is not None:
             counts &= clean["predicted"] == np.array(plan.images.labels)
         self.correct = counts.astype(float)
         self.halves = _halves(self.correct, seed=settings.seed)
-        bench = self._bench(clean)
-        records = gather(self._sigmas(bench), len(self.correct))
-        records |= self._transfer(bench)
-        records |= self._quality(bench)
+        self.bench = dataclasses.replace(
+            self.bench,
+            targets=torch.from_numpy(clean["targets"]),
+            usable=torch.from_numpy(self.correct > 0),
+        )
+        records = self._gathered([*self._sigmas(), *self._transfer(), *self._quality()])
         for index, twin in enumerate(plan.twins):
             key = Key(probe="twin", metric="agreement", partner=twin.name)
             records[key] = clean[f"agreement {index}"]
@@ -164,7 +204,7 @@ class Run:
             recommendation, profile=profile, input_shape=plan.classifier.input_shape
         )
         if pending:
-            doubled = collect(self._doubled(bench, pending))
+            doubled = collect(self._gathered(self._doubled(pending)))
             found += doubled
             recommendation = decide(
                 measurements=found,
@@ -176,9 +216,9 @@ class Run:
             )
         if glance:
             recommendation = marked(recommendation, profile=plan.profile)
-        gallery = self._gallery(bench, records)
-        gallery |= self._pairs(bench, records, recommendation.considered) if gallery else {}
-        bounds, directions = self._bounds(bench, found, recommendation)
+        gallery = self._gallery(records)
+        gallery |= self._pairs(records, recommendation.considered) if gallery else {}
+        bounds, directions = self._bounds(found, recommendation)
         return found, recommendation, bounds, gallery | directions, clean
 
     def _accuracies(self, clean: Arrays) -> Records:
@@ -194,39 +234,32 @@ class Run:
             for place in places
         }
 
-    def _bench(self, clean: Arrays) -> Bench:
-        plan = self.plan
-        return Bench(
-            classifier=plan.classifier,
-            method=plan.method,
-            twins=plan.twins,
-            ensembles=plan.ensembles,
-            control=plan.control,
-            not_applicable=plan.not_applicable,
-            images=plan.images,
-            targets=torch.from_numpy(clean["targets"]),
-            usable=torch.from_numpy(self.correct > 0),
-            settings=plan.settings,
-            meter=self.meter,
-            batch=plan.batch,
-            device=plan.device,
-        )
+    def _gathered(self, pieces: Sequence[Piece]) -> Records:
+        """Values per image of tasks; one task after the other, so that few are in memory."""
+        rows = {job.name: rows for rows, job in pieces}
+        done = self.tasks([job for _, job in pieces])
+        return gather(((rows[job.name], arrays) for job, arrays in done), len(self.correct))
 
     def _chunks(self) -> list[Rows]:
         rows, size = tuple(range(len(self.correct))), self.plan.settings.chunk
         return [rows[first : first + size] for first in range(0, len(rows), size)]
 
-    def _sigmas(self, bench: Bench) -> Iterator[tuple[Rows, Arrays]]:
-        """All probes at every σ, part by part of the images; finished before the next starts."""
-
-        def probe(rows: Rows, part: int, sigma: float) -> Arrays:
-            transfer = self._deltas(0.0, part) if sigma else {}
-            return sigma_task(bench, rows, sigma, transfer)
-
+    def _sigmas(self) -> list[Piece]:
+        """All probes at every σ, part by part of the images."""
+        pieces = []
         for sigma in self.plan.settings.sigmas:
             for part, rows in enumerate(self._chunks()):
-                make = functools.partial(probe, rows, part, sigma)
-                yield rows, self.task(self._name(sigma, part), make)
+                job = Job(
+                    name=self._name(sigma, part),
+                    call=functools.partial(sigma_task, rows=rows, sigma=sigma),
+                    needs=(self._name(0.0, part),) if sigma else (),
+                    inputs=functools.partial(self._transferred, sigma, part),
+                )
+                pieces.append((rows, job))
+        return pieces
+
+    def _transferred(self, sigma: float, part: int) -> dict[str, Any]:
+        return {"transfer": self._deltas(0.0, part) if sigma else {}}
 
     def _name(self, sigma: float, part: int) -> str:
         return f"sigma-{self.plan.settings.sigmas.index(sigma)}-{part}"
@@ -239,58 +272,64 @@ class Run:
             for name, values in arrays.items()
         }
 
-    def _transfer(self, bench: Bench) -> Records:
+    def _transfer(self) -> list[Piece]:
         """Try what was found at one σ at others, at the ε on which a verdict rests."""
         epsilon = self.plan.profile.front_epsilon(*self.plan.classifier.input_shape[1:])
         settings = self.plan.settings
         usable = [row for row, correct in enumerate(self.correct) if correct]
         rows = tuple(usable[: settings.transfer_images])
         if not rows or len(settings.sigmas) == 1:
-            return {}
+            return []
+        sigmas = corners(settings.sigmas)
+        job = Job(
+            name="transfer-0",
+            call=functools.partial(transfer_task, rows=rows, epsilon=epsilon),
+            needs=tuple(
+                self._name(sigma, part)
+                for sigma in sigmas
+                for part, chunk in enumerate(self._chunks())
+                if {*chunk} & {*rows}
+            ),
+            inputs=lambda: {"deltas": {at: self._delta(at, epsilon, rows) for at in sigmas}},
+        )
+        return [(rows, job)]
 
-        def make() -> Arrays:
-            deltas = {at: self._delta(at, epsilon, rows) for at in corners(settings.sigmas)}
-            return transfer_task(bench, rows, deltas, epsilon=epsilon)
-
-        arrays = self.task("transfer-0", make)
-        return gather([(rows, arrays)], len(self.correct))
-
-    def _quality(self, bench: Bench) -> Records:
+    def _quality(self) -> list[Piece]:
         """Quality of maps on a sample, or on all images if the profile decides on it."""
         glance = self.plan.effort == GLANCE
         decisive = () if glance else self.plan.profile.metrics("quality")
         usable = [row for row, correct in enumerate(self.correct) if correct]
         most = len(usable) if decisive else self.plan.settings.quality_images
         if not usable or not most:
-            return {}
+            return []
         step = -(-len(usable) // most)  # in even steps through the audit
         sample, size = usable[::step], self.plan.settings.chunk
-        tasks = []
+        pieces = []
         for part, first in enumerate(range(0, len(sample), size)):
             rows = tuple(sample[first : first + size])
-            arrays = self.task(
-                f"quality-{part}", functools.partial(quality_task, bench, rows, decisive)
-            )
-            tasks.append((rows, arrays))
-        return gather(tasks, len(self.correct))
+            call = functools.partial(quality_task, rows=rows, decisive=decisive)
+            pieces.append((rows, Job(name=f"quality-{part}", call=call)))
+        return pieces
 
-    def _doubled(self, bench: Bench, pending: Sequence[tuple[float, float]]) -> Records:
+    def _doubled(self, pending: Sequence[tuple[float, float]]) -> list[Piece]:
         """Repeat the attacks on which the verdict rests with twice the steps."""
 
-        def again(rows: Rows, part: int, sigma: float, epsilon: float) -> Arrays:
-            known = self._known(sigma, epsilon, part)
-            return convergence_task(bench, rows, sigma, epsilon, known)
+        def inputs(sigma: float, epsilon: float, part: int) -> dict[str, Any]:
+            return {"known": self._known(sigma, epsilon, part)}
 
-        tasks = []
+        pieces = []
         for sigma, epsilon in pending:
             index = self.plan.settings.sigmas.index(sigma)
             for part, rows in enumerate(self._chunks()):
-                arrays = self.task(
-                    f"doubled-{index}-{epsilon:g}-{part}",
-                    functools.partial(again, rows, part, sigma, epsilon),
+                job = Job(
+                    name=f"doubled-{index}-{epsilon:g}-{part}",
+                    call=functools.partial(
+                        convergence_task, rows=rows, sigma=sigma, epsilon=epsilon
+                    ),
+                    inputs=functools.partial(inputs, sigma, epsilon, part),
                 )
-                tasks.append((rows, arrays))
-        return gather(tasks, len(self.correct))
+                pieces.append((rows, job))
+        return pieces
 
     def _known(self, sigma: float, epsilon: float, part: int) -> tuple[torch.Tensor, ...]:
         """Candidates that the attack at (σ, ε) had: the transferred one, the next smaller ε's."""
@@ -298,7 +337,7 @@ class Run:
         smaller = [own[e] for e in sorted(own) if e < epsilon][-1:]
         return tuple(smaller + ([transferred[epsilon]] if sigma and transferred else []))
 
-    def _gallery(self, bench: Bench, records: Records) -> Arrays:
+    def _gallery(self, records: Records) -> Arrays:
         """Pictures of the images whose unsmoothed map moved most and of those in the middle."""
         epsilon = self.plan.profile.front_epsilon(*self.plan.classifier.input_shape[1:])
         key = Key(
@@ -313,13 +352,14 @@ class Run:
         if not rows:
             return {}
 
-        def make() -> Arrays:
-            deltas = {at: self._delta(at, epsilon, rows) for at in self.plan.settings.sigmas}
-            return gallery_task(bench, rows, deltas, epsilon=epsilon)
+        def inputs() -> dict[str, Any]:
+            sigmas = self.plan.settings.sigmas
+            return {"deltas": {at: self._delta(at, epsilon, rows) for at in sigmas}}
 
-        return _pictures(self.task("gallery", make))
+        call = functools.partial(gallery_task, rows=rows, epsilon=epsilon)
+        return _pictures(self.task(Job(name="gallery", call=call, inputs=inputs)))
 
-    def _pairs(self, bench: Bench, records: Records, considered: float | None) -> Arrays:
+    def _pairs(self, records: Records, considered: float | None) -> Arrays:
         """Maps of two members of each ensemble, on the images where its members differ most."""
         sigma = considered or self.plan.settings.sigmas[-1]
         shown = []
@@ -328,12 +368,11 @@ class Run:
             shown.append((one, pair_rows(records[key])))
         if not (shown and sigma):
             return {}
-        return _pictures(
-            self.task("members", functools.partial(pairs_task, bench, shown, sigma=sigma))
-        )
+        call = functools.partial(pairs_task, ensembles=shown, sigma=sigma)
+        return _pictures(self.task(Job(name="members", call=call)))
 
     def _bounds(
-        self, bench: Bench, found: tuple[Measurement, ...], recommendation: Recommendation
+        self, found: tuple[Measurement, ...], recommendation: Recommendation
     ) -> tuple[tuple[Bound, ...], Arrays]:
         """Bounds at the σ considered on a sample of the images, and the directions of curvature."""
         plan, settings = self.plan, self.plan.settings
@@ -342,15 +381,17 @@ class Run:
         if not usable or not sigma or plan.effort == GLANCE:
             return (), {}
         sample = usable[:: -(-len(usable) // settings.bound_images)]
-        tasks, pictures = [], []
+        pieces = []
         for part, first in enumerate(range(0, len(sample), settings.chunk)):
             rows = tuple(sample[first : first + settings.chunk])
-            arrays = self.task(
-                f"bounds-{part}", functools.partial(bounds_task, bench, rows, sigma=sigma)
-            )
-            tasks.append((rows, arrays))
-            pictures += [arrays["map|direction"]] if "map|direction" in arrays else []
-        text = str(self.task("layers", functools.partial(layers_task, bench))["chain"])
+            call = functools.partial(bounds_task, rows=rows, sigma=sigma)
+            pieces.append((rows, Job(name=f"bounds-{part}", call=call)))
+        *done, (_, layers) = self.tasks(
+            [*(job for _, job in pieces), Job(name="layers", call=layers_task)]
+        )
+        tasks = [(rows, arrays) for (rows, _), (_, arrays) in zip(pieces, done, strict=True)]
+        pictures = [arrays["map|direction"] for _, arrays in tasks if "map|direction" in arrays]
+        text = str(layers["chain"])
         bounds = all_bounds(
             Facts(
                 records=gather(tasks, len(self.correct)),
@@ -386,34 +427,6 @@ class Run:
         return torch.stack([found[row] for row in rows])
 
 
-def _clean(plan: Plan, meter: Meter) -> Arrays:
-    """Predicted and explained classes of the audited model, and whether each twin agrees."""
-
-    def predict(model: Classifier, probe: str) -> torch.Tensor:
-        evaluator = Evaluator(
-            model=model, batch=plan.batch, device=plan.device, probe=probe, meter=meter
-        )
-        count = len(plan.images.names)
-        starts = range(0, count, plan.batch)
-        batches = (range(count)[start : start + plan.batch] for start in starts)
-        return torch.cat([evaluator.logits(plan.images.batch(b)).argmax(dim=1) for b in batches])
-
-    predicted = predict(plan.classifier, "smoothing")
-    targets = explained_classes(plan.target, predicted, plan.images.labels)
-    others = [predict(twin, "twin") for twin in plan.twins]
-    agrees = {
-        f"agreement {index}": (other == predicted).double().numpy()
-        for index, other in enumerate(others)
-    }
-    members = torch.stack([predicted, *others]).numpy()
-    return {
-        "predicted": predicted.numpy(),
-        "targets": targets.numpy(),
-        "members": members,
-        **agrees,
-    }
-
-
 def _halves(correct: Values, *, seed: int) -> tuple[Rows, Rows]:
     """Split the images that count into a screening and a confirmation half, by a seeded shuffle."""
     usable = np.flatnonzero(correct)
@@ -425,11 +438,3 @@ def _halves(correct: Values, *, seed: int) -> tuple[Rows, Rows]:
 
 def _pictures(arrays: Arrays) -> Arrays:
     return {name: value for name, value in arrays.items() if not name.startswith("meter|")}
-
-
-def _book(arrays: Arrays, meter: Meter) -> None:
-    for name, count in arrays.items():
-        if name.startswith("meter|gradients|"):
-            meter.add(name.rpartition("|")[2], gradients=int(count))
-        elif name.startswith("meter|forwards|"):
-            meter.add(name.rpartition("|")[2], forwards=int(count))

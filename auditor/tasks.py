@@ -32,6 +32,7 @@ from auditor.probes.transfer import transfer_matrix
 from auditor.records import Key, Records
 from auditor.settings import Settings
 from auditor.store import Arrays
+from auditor.target import explained_classes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,6 +90,31 @@ class Bench:
             select_samples=s.select_samples,
             samples=s.samples,
         )
+
+
+def clean_task(bench: Bench, *, target: str) -> Arrays:
+    """Predicted and explained classes of the audited model, and whether each twin agrees."""
+
+    def predict(model: Classifier, probe: str) -> Tensor:
+        evaluator = bench.evaluator(probe, model)
+        count = len(bench.images.names)
+        starts = range(0, count, bench.batch)
+        batches = (range(count)[start : start + bench.batch] for start in starts)
+        return torch.cat([evaluator.logits(bench.images.batch(b)).argmax(dim=1) for b in batches])
+
+    predicted = predict(bench.classifier, "smoothing")
+    targets = explained_classes(target, predicted, bench.images.labels)
+    others = [predict(twin, "twin") for twin in bench.twins]
+    agrees = {
+        f"agreement {index}": (other == predicted).double().numpy()
+        for index, other in enumerate(others)
+    }
+    return {
+        "predicted": predicted.numpy(),
+        "targets": targets.numpy(),
+        "members": torch.stack([predicted, *others]).numpy(),
+        **agrees,
+    }
 
 
 def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas) -> Arrays:

@@ -56,6 +56,8 @@ class Custom:
         Whether the map has a derivative by the image that agrees with differences of it.
     noise
         Where seeds come from, if ``random``.
+    source
+        ``FILE.py:NAME`` that the function was loaded from.
     """
 
     function: Function
@@ -65,6 +67,7 @@ class Custom:
     random: bool = False
     differentiable: bool = False
     noise: Noise = _UNSEEDED
+    source: str | None = None
 
     @property
     def is_gradient(self) -> bool:

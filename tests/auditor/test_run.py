@@ -21,7 +21,7 @@ class Watch:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: dict[str, list[weakref.ref]] = {}
         self.most = 0
-        save, load, task = RunFolder.save, RunFolder.load, Run.task
+        save, load, work = RunFolder.save, RunFolder.load, Run._work
 
         def watched_save(folder, name, arrays):
             self._note(name, arrays)
@@ -32,14 +32,14 @@ class Watch:
             self._note(name, arrays)
             return arrays
 
-        def watched_task(run, name, make):
+        def watched_work(run, job):
             gc.collect()
             self.most = max(self.most, len(self.alive()))
-            return task(run, name, make)
+            return work(run, job)
 
         monkeypatch.setattr(RunFolder, "save", watched_save)
         monkeypatch.setattr(RunFolder, "load", watched_load)
-        monkeypatch.setattr(Run, "task", watched_task)
+        monkeypatch.setattr(Run, "_work", watched_work)
 
     def _note(self, name, arrays):
         found = [weakref.ref(value) for key, value in arrays.items() if key.startswith("delta|")]

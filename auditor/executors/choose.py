@@ -1,0 +1,24 @@
+"""The executor that a user asks for."""
+
+from __future__ import annotations
+
+from auditor.errors import InputError
+from auditor.executors.here import Here
+from auditor.executors.jobs import Executor
+from auditor.executors.processes import Processes, check_cores
+
+
+def choose_executor(*, workers: int = 1, threads: int | None = None) -> Executor:
+    """Choose this process for one worker, else worker processes of ``threads`` threads (1) each.
+
+    Raises
+    ------
+    InputError
+        If they would have more threads than there are cores.
+    """
+    if workers < 1:
+        raise InputError(f"workers {workers}: give at least 1.")
+    if workers == 1:
+        return Here()
+    check_cores(workers, threads or 1)
+    return Processes(workers, threads=threads or 1)
