@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor, nn
 
 from auditor.errors import InputError
@@ -33,6 +34,9 @@ class Trainable(nn.Module):
             raise InputError(f"{classifier.name}: cannot be trained. {able.reason}")
         with plain_errors(f"{classifier.name}: its network cannot be copied"):
             self.network = copy.deepcopy(classifier.network)
+            # In torch 2.14 the weight gradient of a channels-last 1×1 convolution with stride 2
+            # and four input channels writes beyond its memory on processors with AVX2 only.
+            self.network.to(memory_format=torch.contiguous_format)
         self.network.requires_grad_(True).train()
         # In a tuple, or the classifier's own network would be trained as well.
         self._classifier = (classifier,)

@@ -234,6 +234,7 @@ def _hooks(classifier: Classifier, x: Tensor) -> bool:
 def _trains(classifier: Classifier, x: Tensor) -> bool:
     """Whether train mode changes the output and weights get a gradient."""
     network = copy.deepcopy(classifier.network).requires_grad_(True)
+    network.to(memory_format=torch.contiguous_format)  # as training does, see Trainable
     before = classifier.scores(x)
     returned = network.train()((x - classifier._mean) / classifier._std)
     scores = returned if isinstance(returned, Tensor) else returned["logits"]
