@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,15 +27,7 @@ S0_CIFAR = Training(
     schedule="cosine",
 )
 """S0's settings for CIFAR-10 (C.1). **Choice**: batches of 128; S0 tells none."""
-S0_IMAGENET = Training(
-    epochs=80,
-    batch=256,
-    optimizer="sgd",
-    learning_rate=0.1,
-    momentum=0.9,
-    weight_decay=1e-3,
-    schedule="step",
-)
+S0_IMAGENET = dataclasses.replace(S0_CIFAR, epochs=80, batch=256, schedule="step")
 """S0's settings for ImageNet (C.1), with rate and batch of PyTorch's script, as S0 took them. Its
 random crops are not among them: images are learned from as they are."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reportlab.platypus import Flowable, Table
+from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult
 from reports import text
-from reports.blocks import paragraph, table_style, together
+from reports.blocks import paragraph, picture_table, together
 from reports.formatting import Markup, join, markup, number, short
 from reports.maps import image_png, legend, map_png, picture, scale_top
 from reports.pictures import Place, class_name, places, shown
@@ -39,20 +39,7 @@ def _block(result: AuditResult, place: Place) -> Flowable:
     rows = [[paragraph(word, "small") for word in head], _row(result, place, 0.0)]
     if sigma := focus(result):
         rows.append(_row(result, place, sigma))
-    look = [
-        ("LEFTPADDING", (0, 0), (-1, -1), 0),
-        ("RIGHTPADDING", (0, 0), (-1, -1), 6),
-        ("TOPPADDING", (0, 0), (-1, -1), 0),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 4),
-        ("VALIGN", (0, 0), (-1, -1), "TOP"),
-    ]
-    pictures = Table(
-        rows,
-        colWidths=[_NOTE, *[_SIDE + 6] * 4],
-        style=table_style(look),
-        hAlign="LEFT",
-        spaceAfter=6,
-    )
+    pictures = picture_table(rows, [_NOTE, *[_SIDE + 6] * 4])
     return together(paragraph(title), pictures)
 
 

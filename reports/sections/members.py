@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from reportlab.platypus import Flowable, Table
+from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult
-from reports.blocks import paragraph, table_style, together
+from reports.blocks import paragraph, picture_table, together
 from reports.formatting import Markup, markup, number, short
 from reports.maps import image_png, legend, map_png, picture, scale_top
 from reports.series import one
 from reports.style import TEXT_WIDTH
 
 _SIDE = 74.0
-_NOTE = TEXT_WIDTH - 5 * (_SIDE + 5)
+_NOTE = TEXT_WIDTH - 5 * (_SIDE + 6)
 READING = (
     "Two members on the images where the members' unsmoothed maps differ most. The four maps of a "
     "row share one color scale, in map units: where smoothing shrinks a map, it is paler."
@@ -59,16 +59,7 @@ def build(result: AuditResult, name: str, place: int) -> list[Flowable]:
                 ),
             ]
         )
-    look = [
-        ("LEFTPADDING", (0, 0), (-1, -1), 0),
-        ("RIGHTPADDING", (0, 0), (-1, -1), 5),
-        ("TOPPADDING", (0, 0), (-1, -1), 0),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 4),
-        ("VALIGN", (0, 0), (-1, -1), "TOP"),
-    ]
-    pictures = Table(
-        rows, colWidths=[_NOTE, *[_SIDE + 5] * 5], style=table_style(look), hAlign="LEFT"
-    )
+    pictures = picture_table(rows, [_NOTE, *[_SIDE + 6] * 5])
     return [together(paragraph(f"{READING} Shown: {name}."), pictures)]
 
 

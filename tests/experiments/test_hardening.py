@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[2] / "experiments" / "hardening.py"
-
 
 @pytest.fixture(scope="module")
-def experiment():
-    spec = importlib.util.spec_from_file_location("hardening_experiment", FILE)
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+def experiment(load_experiment):
+    return load_experiment("hardening")
 
 
 def column(mean: float) -> list[float]:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import struct
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-FILE = Path(__file__).parents[2] / "experiments" / "stability_fidelity.py"
 TRAIN, TEST = 160, 20
 
 
 @pytest.fixture(scope="module")
-def experiment():
-    spec = importlib.util.spec_from_file_location("stability_experiment", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+def experiment(load_experiment):
+    return load_experiment("stability_fidelity")
 
 
 @pytest.fixture
