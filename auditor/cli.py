@@ -42,6 +42,7 @@ from auditor.results import AuditResult
 from auditor.retrain_command import retrain
 from auditor.settings import CHOICES
 from auditor.sigma_command import sigma as sigma_command
+from auditor.status_command import status
 from auditor.store import RunFolder
 from auditor.verify_command import sign, verify
 from auditor.version import __version__
@@ -160,7 +161,7 @@ def audit(
 ) -> int:
     """Attack, compare and smooth a model's explanations; write a PDF that recommends sigma.
 
-    The run folder gets report.pdf, audit.json, maps.npz, SHA256SUMS and audit.log.
+    The run folder gets report.pdf, audit.json, maps.npz, SHA256SUMS and audit.jsonl.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -208,6 +209,7 @@ cli.add_command(profiles)
 cli.add_command(report)
 cli.add_command(sigma_command)
 cli.add_command(sign)
+cli.add_command(status)
 cli.add_command(verify)
 cli.add_command(recipes)
 cli.add_command(retrain)

@@ -14,15 +14,18 @@ from auditor.again import of_every_profile
 from auditor.bounds.training import Training, parse_training
 from auditor.conclude import conclude
 from auditor.ensembles import Ensemble
-from auditor.errors import InputError
+from auditor.errors import IncompleteRunError, InputError
 from auditor.executors import Executor, Here, choose_executor
+from auditor.expected import expected_tasks
 from auditor.images import ImageSet
+from auditor.lock import Lock
 from auditor.models import Classifier
 from auditor.plan import Plan, environment, make_plan, request
 from auditor.results import AuditResult
 from auditor.run import Progress, Run
 from auditor.seal import SEAL, seal_text
 from auditor.store import RunFolder, write_atomically, write_npz
+from auditor.usercode import describe
 from profiles import Profile
 
 
@@ -155,10 +158,17 @@ def execute(
     Raises
     ------
     InputError
-        If the folder holds a run with other settings.
+        If the folder holds a run with other settings, or another process is at it.
     IncompleteRunError
         If something cannot be written.
     """
+    with Lock(folder.path), contextlib.closing(executor or Here()) as performing:
+        return _execute(plan, folder, command, progress, performing)
+
+
+def _execute(
+    plan: Plan, folder: RunFolder, command: str, progress: Progress | None, executor: Executor
+) -> AuditResult:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     here = environment(device=plan.device, batch=plan.batch)
     fixed = folder.open(
@@ -171,11 +181,15 @@ def execute(
             "origins": [dataclasses.asdict(setting) for setting in plan.origins],
         },
     )
-    now_on = ", ".join(f"{k} {v}" for k, v in here.items())
-    folder.log(f"started or resumed: {now_on}")
-    with contextlib.closing(executor or Here()) as performing:
-        run = Run(plan, folder, progress, performing)
+    expected = {kind: dataclasses.astuple(of) for kind, of in expected_tasks(plan).items()}
+    folder.log("started", environment=here, workers=executor.slots, expected=expected)
+    run = Run(plan, folder, progress, executor)
+    try:
         found, recommendation, bounds, gallery, clean = run.measure()
+    except BaseException as error:
+        with contextlib.suppress(IncompleteRunError):  # a full disk, which is the error itself
+            folder.log("stopped", reason=describe(error), elapsed=run.elapsed)
+        raise
     result = conclude(
         plan,
         fixed=fixed,
@@ -195,5 +209,6 @@ def execute(
     write_atomically(folder.path / "audit.json", text.encode("utf-8", "backslashreplace"))
     seal = seal_text(folder.path, ("audit.json", "maps.npz"))
     write_atomically(folder.path / SEAL, seal.encode())
+    folder.log("finished", verdict=recommendation.verdict, elapsed=run.elapsed)
     # Read back, so that a report made now and one made from the folder are the same to the byte.
     return dataclasses.replace(AuditResult.from_json(text), gallery=gallery)

@@ -36,7 +36,7 @@ class _Repeated(RunFolder):
     def save(self, task: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self.again[task] = dict(arrays)
 
-    def log(self, message: str) -> None:
+    def log(self, event: str, **facts: Any) -> None:
         pass
 
 

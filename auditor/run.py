@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -73,6 +74,7 @@ class Run:
     ) -> None:
         self.plan, self.folder, self.progress = plan, folder, progress
         self.executor: Executor = executor or Here()
+        self._start = time.monotonic()
         self.spent = Meter()
         self.timings: dict[str, float] = {}
         if pilot := plan.pilot:
@@ -113,7 +115,18 @@ class Run:
 
         def receive(finished: Finished) -> None:
             new.add(finished.name)
-            self.folder.log(f"{finished.name}: {finished.arrays['meter|seconds|']:.2f} s")
+            meter = Meter()
+            book_spent(finished.arrays, meter)
+            self.folder.log(
+                "task",
+                task=finished.name,
+                seconds=round(float(finished.arrays["meter|seconds|"]), 3),
+                gradients=sum(meter.gradients.values()),
+                forwards=sum(meter.forwards.values()),
+                worker=finished.worker,
+                lost_workers=finished.lost,
+                elapsed=self.elapsed,
+            )
 
         done = schedule(
             jobs, executor=self.executor, folder=self.folder, send=self._work, receive=receive
@@ -136,6 +149,11 @@ class Run:
             targets=self.bench.targets,
             usable=self.bench.usable,
         )
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this began, by a clock that nobody sets."""
+        return round(time.monotonic() - self._start, 3)
 
     def costs(self) -> tuple[Cost, ...]:
         """Model evaluations by probe, of all tasks."""
@@ -247,8 +265,9 @@ class Run:
     def _sigmas(self) -> list[Piece]:
         """All probes at every σ, part by part of the images."""
         pieces = []
-        for sigma in self.plan.settings.sigmas:
-            for part, rows in enumerate(self._chunks()):
+        # Part by part, so that the time left is known soon and an audit cut short has whole images.
+        for part, rows in enumerate(self._chunks()):
+            for sigma in self.plan.settings.sigmas:
                 job = Job(
                     name=self._name(sigma, part),
                     call=functools.partial(sigma_task, rows=rows, sigma=sigma),

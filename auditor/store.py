@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import json
@@ -15,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from auditor.errors import IncompleteRunError, InputError
+from auditor.lock import LOCK, refuse_if_held
 
 Arrays = dict[str, npt.NDArray[Any]]
 REQUEST = "run.json"
+LOG = "audit.jsonl"
 PARTIAL = ".partial"
 MEMBERS = "members"
 """Folder in that of a run for the networks that the audit trains before it starts."""
@@ -68,8 +71,9 @@ class RunFolder:
         begun = path / MEMBERS / REQUEST
         if resume and not (os.path.isfile(path / REQUEST) or os.path.isfile(begun)):
             raise InputError(f"{path}: no run to resume here. Leave out --resume to start one.")
-        # A start that was killed may have left the beginnings of its first file: that is no run.
-        if not resume and there and set(os.listdir(path)) - {REQUEST + PARTIAL}:
+        if there:
+            refuse_if_held(path)
+        if not resume and there and any(not _beginning(name) for name in os.listdir(path)):
             raise InputError(
                 f"{path}: exists and is not empty. Use --resume, or name another folder."
             )
@@ -146,15 +150,36 @@ class RunFolder:
                 f"{file}: is damaged ({error}). Delete it, then use --resume."
             ) from error
 
-    def log(self, message: str) -> None:
-        """Add a line with the time to ``audit.log``."""
+    def log(self, event: str, **facts: Any) -> None:
+        """Add an event with the time to ``audit.jsonl``, a JSON object on a line of its own."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        path = self.path / "audit.log"
+        path = self.path / LOG
+        line = json.dumps({"time": now, "event": event, **facts})
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.write(f"{now} {message}\n")
+                if file.tell() and not self._whole(path):
+                    file.write("\n")  # a process that was killed left half a line
+                file.write(f"{line}\n")
         except OSError as error:
             raise _unwritable(path, error) from error
+
+    def events(self) -> list[dict[str, Any]]:
+        """Read what :meth:`log` wrote; lines that were cut off are left out."""
+        try:
+            lines = (self.path / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            with contextlib.suppress(ValueError, RecursionError):
+                found.append(json.loads(line))
+        return [event for event in found if isinstance(event, dict)]
+
+    @staticmethod
+    def _whole(path: Path) -> bool:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
 
 
 def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -162,6 +187,11 @@ def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]  # names are never "allow_pickle"
     write_atomically(path, buffer.getvalue())
+
+
+def _beginning(name: str) -> bool:
+    """Whether it is left by a start that was killed before there was a run."""
+    return name == REQUEST + PARTIAL or name.startswith(LOCK)
 
 
 def _unwritable(path: Path, error: OSError) -> IncompleteRunError:

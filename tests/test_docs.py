@@ -16,6 +16,7 @@ from auditor.cli import cli
 ROOT = Path(__file__).parent.parent
 USAGE = ROOT / "docs" / "usage.md"
 COMMANDS = (
+    "status",
     "audit",
     "attack",
     "check",

@@ -85,7 +85,12 @@ class _Worker:
         self.process: SpawnProcess = context.Process(
             target=_serve, args=(theirs, threads), name=f"auditor-{number}", daemon=True
         )
-        self.process.start()
+        # Ctrl-C reaches the parent, which decides; a worker never sees it, not even as it starts.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         # A pipe holds little, and the worker reads when it has started, after seconds.
         threading.Thread(target=self._send, args=(parcel,), daemon=True).start()
@@ -196,7 +201,6 @@ def _ending(process: SpawnProcess) -> str:
 
 def _serve(pipe: Connection, threads: int) -> None:
     """Load what the parent sends, then do its work until it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     answer: Arrays | Failed | None

@@ -80,7 +80,7 @@ def test_an_audit_from_the_command_line(run, here):
     assert {path.name for path in (here / "run").iterdir()} == {
         "SHA256SUMS",
         "audit.json",
-        "audit.log",
+        "audit.jsonl",
         "maps.npz",
         "report.pdf",
         "run.json",

@@ -80,7 +80,7 @@ def test_a_task_is_done_once_it_is_on_disk(tmp_path, full):
 @pytest.mark.parametrize(
     ("function", "write"),
     [
-        ("open", lambda folder: folder.log("clean: 1 s")),
+        ("open", lambda folder: folder.log("task")),
         ("mkdir", lambda folder: folder.save("clean", {"targets": np.arange(4)})),
     ],
     ids=["log", "tasks"],
@@ -186,10 +186,21 @@ def test_a_damaged_request(tmp_path, content):
         RunFolder.check(tmp_path, resume=True).open(REQUEST, FIXED)
 
 
-def test_the_log_has_a_line_with_the_time_for_each_message(tmp_path):
+def test_the_log_has_a_line_for_each_event(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.log("clean: 1 s")
-    folder.log("sigma-0-0: 2 s")
-    lines = (tmp_path / "audit.log").read_text().splitlines()
-    assert [line.partition(" ")[2] for line in lines] == ["clean: 1 s", "sigma-0-0: 2 s"]
-    assert all(line.partition(" ")[0].endswith("+00:00") for line in lines)
+    assert folder.events() == []
+    folder.log("task", task="clean\n\x1b[2J", seconds=1.5)
+    folder.log("finished")
+    one, two = folder.events()
+    assert one["time"].endswith("+00:00")
+    assert (one["event"], one["task"], two["event"]) == ("task", "clean\n\x1b[2J", "finished")
+    assert "\x1b" not in (tmp_path / "audit.jsonl").read_text()
+
+
+def test_half_a_line_in_the_log_costs_that_line_alone(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.log("started")
+    log = tmp_path / "audit.jsonl"
+    log.write_bytes(log.read_bytes() + b'{"event": "ta\xff')
+    folder.log("task")
+    assert [event["event"] for event in folder.events()] == ["started", "task"]
