@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -163,4 +164,30 @@ def test_an_audit_takes_the_members(there, run):
     code, out, err = run([*line, "--members", "auditor-members"])
     assert code == 0, err
     assert "twin" not in json.loads(alone)["evaluations"]
+    assert json.loads(out)["evaluations"]["twin"] > 0
+
+
+@pytest.mark.slow
+def test_a_residual_network_at_224_on_class_folders(here, run):
+    factory = "def network():\n    return torchvision.models.resnet18(num_classes=3)\n"
+    Path("residual.py").write_text(f"import torchvision\n\n\n{factory}")
+    random = np.random.default_rng(0)
+    for name, tint in (("blue", 2), ("green", 1), ("red", 0)):
+        Path("pictures", name).mkdir(parents=True)
+        for number in range(8):
+            pixels = random.integers(0, 90, (240, 260, 3), dtype=np.uint8)
+            pixels[..., tint] += 160
+            Image.fromarray(pixels).save(Path("pictures", name, f"{number}.png"))
+    model = ["--model", "residual.py:network", "--images", "pictures", "--input-size", "224"]
+    training = ["--training", "epochs=1,batch=4,learning_rate=0.01"]
+    code, out, err = run(["retrain", *model, *training, "--setting", "dt", "--setting", "seed"])
+    assert code == 0, err
+    groups = manifest(Path())
+    assert [[m["images"] for m in group["members"]] for group in groups] == [[11, 11], [22, 22]]
+    first, second = (weights(Path(), f"seed-10007-{place}") for place in (0, 1))
+    assert first.isfinite().all()
+    assert not torch.equal(first, second)
+    line = ["audit", *model, "--members", "auditor-members", "--effort", "quick", "--dry-run"]
+    code, out, err = run([*line, "--json", "--max-images", "4"])
+    assert code == 0, err
     assert json.loads(out)["evaluations"]["twin"] > 0
