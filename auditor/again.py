@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from auditor.evidence import Evidence, Values
+from auditor.follow_up import with_follow_up
 from auditor.metrics.drift import chance
 from auditor.results import AuditResult, ProfileAnswer, Recommendation
 from auditor.sigma import pending_convergence, recommend
@@ -14,7 +15,7 @@ from profiles import Profile, Quantity, available, load_profile
 
 def decide_again(result: AuditResult, profile: Profile) -> Recommendation:
     """What a profile makes of the measurements of a finished audit, on the same halves."""
-    return recommend(
+    found = recommend(
         measurements=result.measurements,
         sigmas=result.sigmas,
         samples=result.samples,
@@ -28,6 +29,8 @@ def decide_again(result: AuditResult, profile: Profile) -> Recommendation:
         input_shape=result.model.input_shape,
         not_applicable=result.not_applicable,
     )
+    checked = {check.sigma: check for check in result.follow_ups}
+    return with_follow_up(found, checked[found.sigma]) if found.sigma in checked else found
 
 
 def missing(result: AuditResult, profile: Profile) -> tuple[str, ...]:
@@ -68,6 +71,8 @@ def missing(result: AuditResult, profile: Profile) -> tuple[str, ...]:
         f"attack with a doubled budget at σ = {sigma:g}, ε = {epsilon:g}/255"
         for sigma, epsilon in pending
     ]
+    if answer.sigma is not None and answer.sigma not in {c.sigma for c in result.follow_ups}:
+        lines.append(f"planted evidence, and draws per map, at σ = {answer.sigma:g}")
     return tuple(dict.fromkeys(lines))
 
 

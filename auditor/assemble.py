@@ -21,6 +21,7 @@ _RANGES = {
         ("topk_intersection_common", "self_overlap", "label_kept", "agreement", "accuracy"),
         (0.0, 1.0),
     ),
+    **dict.fromkeys(("planted_topk", "planted_mass"), (0.0, 1.0)),
 }
 _INTERNAL = {"map_norm", "infeasible", "sampled"}
 _NORMALIZED = {
@@ -83,6 +84,7 @@ def measurements(
     }
     small = chance(min(iou_k(*input_shape[1:]), k), *input_shape[1:])
     level["topk_iou"] = small / (2 - small)
+    level |= dict.fromkeys(("planted_topk", "planted_mass"), 0.5)
     found = []
     for key, values in complete.items():
         if key.metric in _INTERNAL:
@@ -118,7 +120,7 @@ def _excluded(
     seen: Values | None,
 ) -> Mapping[str, int]:
     missing = np.isnan(values)
-    attacked = {"attack", "curvature", "natural", "transfer_matrix", "quality"}
+    attacked = {"attack", "curvature", "natural", "transfer_matrix", "quality", "planted"}
     apart = missing & (misclassified > 0) & (key.probe in attacked)
     infeasible = missing & ~apart & (lost == 1 if lost is not None else False)
     rest = missing & ~apart & ~infeasible

@@ -249,7 +249,7 @@ def _answer(result: AuditResult, targets: dict[str, Path]) -> dict[str, Any]:
         "sigma": answer.sigma,
         "sigma_255": answer.sigma_255,
         "sigma_normalized": answer.sigma_normalized,
-        "samples": answer.samples,
+        "samples": result.recommended_samples,
         "interval": answer.interval,
         "criteria": {criterion.name: criterion.status for criterion in answer.criteria},
         "reasons": answer.reasons,

@@ -18,17 +18,21 @@ from attacks import MassCenter
 from attacks.pool import KEEP
 from auditor.attributions import Method
 from auditor.evaluation import Evaluator
+from auditor.evidence import FEWEST_IMAGES
+from auditor.follow_up import LESSONS, MOST, PICTURES
 from auditor.gallery import MEDIAN, PAIRS, WORST
 from auditor.probes.attack_drift import AttackBudget
 from auditor.probes.bounds import Depth
 from auditor.probes.bounds import cost as bounds_cost
 from auditor.probes.curvature import LANCZOS
 from auditor.probes.natural import CHANGES
+from auditor.probes.planted import RATES
 from auditor.probes.quality import ATTACKED, OF_MAPS, OF_MORE_MAPS
 from auditor.probes.subject import SIMPLE_GRAD, fees
 from auditor.probes.suite import aim, strongest
 from auditor.probes.transfer import corners
 from auditor.quality import METRICS
+from auditor.quality.planted import PlantedTruth
 from auditor.results import Cost
 from auditor.settings import Settings
 
@@ -119,6 +123,7 @@ def predict_costs(
         _transfer(s, images=images),
         _quality(s, images=images),
         _bounds(s, images=images, method=method),
+        _follow_up(s, images=images, twins=twins),
         Cost(
             probe="gallery",
             gradients=shown * (2 + 2 * n * smooth) + pairs * (1 + n),
@@ -196,6 +201,20 @@ def _quality(s: Settings, *, images: int) -> Cost:
         forwards += (1 + smooth * s.quality_smoothed) * first[group].forwards
     looked_at = min(images, s.quality_images)
     return Cost(probe="quality", gradients=looked_at * maps, forwards=looked_at * forwards)
+
+
+def _follow_up(s: Settings, *, images: int, twins: int) -> Cost:
+    """What is checked at a recommended σ, at most; fewer images than a verdict needs have none."""
+    if images < 2 * FEWEST_IMAGES:
+        return Cost(probe="follow_up", gradients=0, forwards=0)
+    paired, again = min(images, PICTURES), min(images, 2 * s.quality_images)
+    draws = MOST * s.samples
+    return Cost(
+        probe="follow_up",
+        gradients=2 * (len(RATES) * (LESSONS + PICTURES) + paired * (1 + s.samples))
+        + again * ((twins + 1) * (1 + draws) + 2 * draws),
+        forwards=paired * 2 * (2 + 4 * PlantedTruth.swaps) + again * (twins + 2),
+    )
 
 
 def _curvature(s: Settings, classes: int) -> int:

@@ -198,6 +198,7 @@ def _execute(
         correct=run.correct,
         found=found,
         recommendation=recommendation,
+        follow_ups=run.follow_ups,
         bounds=bounds,
         costs=run.costs(),
         timings=run.timings | {"one gradient": fixed["seconds_per_gradient"]},

@@ -12,7 +12,7 @@ GLANCE = "glance"
 
 LEFT_OUT = (
     *("attack", "natural", "curvature", "bounds"),
-    *("quality", "transfer_matrix", "gallery"),
+    *("quality", "transfer_matrix", "gallery", "follow_up"),
 )
 """Probes that it does not run."""
 

@@ -37,6 +37,7 @@ __all__ = [
     "CriterionResult",
     "Estimate",
     "ExplanationRecord",
+    "FollowUp",
     "Gate",
     "ImageIdentity",
     "Measurement",
@@ -82,7 +83,7 @@ class Measurement:
     ----------
     probe
         ``smoothing``, ``attack``, ``natural``, ``twin``, ``ensemble``, ``control``, ``curvature``,
-        ``transfer_matrix`` or ``quality``.
+        ``transfer_matrix``, ``quality`` or ``planted``.
     metric
         Name as in the field, e.g. ``topk_intersection``.
     unit
@@ -260,6 +261,38 @@ class Recommendation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FollowUp:
+    """What was checked at a recommended σ after it was chosen.
+
+    Attributes
+    ----------
+    sigma
+        The recommended σ.
+    samples
+        Noise draws per map that are recommended with it; ``samples_reason`` says why so many.
+    map_error
+        Standard error of a map with that many draws, as a share of its norm; ``None`` for the
+        unsmoothed map.
+    remeasured
+        Draws, more than those of the audit, with which the ``gates`` were measured again on
+        ``images`` images; ``None`` where that was not done.
+    planted
+        ``found``, ``not found`` or ``not checked``: whether the map finds evidence that was
+        planted; ``planted_reason`` says in a sentence how far, or why it was not checked.
+    """
+
+    sigma: float
+    samples: int
+    samples_reason: str
+    map_error: float | None
+    planted: str
+    planted_reason: str
+    remeasured: int | None = None
+    gates: tuple[Gate, ...] = ()
+    images: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProfileAnswer:
     """What another profile makes of the same records.
 
@@ -290,7 +323,8 @@ class Cost:
 class AuditResult:
     """A finished audit.
 
-    ``not_applicable`` holds the probes that this model cannot have, each with the reason.
+    ``not_applicable`` holds the probes that this model cannot have, each with the reason;
+    ``follow_ups`` what was checked at the σ that a profile recommends, by σ.
     ``gallery`` holds the pictures of some images (from ``maps.npz``, not in the JSON): ``index``
     (g,), the first ``worst`` of them those whose unsmoothed map moved most, the others in the
     middle; ``image`` (g, C, H, W) in [0, 1]; at each of ``sigmas`` (s,) the ``perturbed`` image
@@ -326,6 +360,7 @@ class AuditResult:
     explanation: ExplanationRecord = PLAIN_GRADIENT
     subgroups: tuple[SubgroupEstimate, ...] = ()
     other_profiles: tuple[ProfileAnswer, ...] = ()
+    follow_ups: tuple[FollowUp, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     not_applicable: Mapping[str, str] = field(default_factory=dict)
     bounds: tuple[Bound, ...] = ()
@@ -343,6 +378,13 @@ class AuditResult:
             for m in self.measurements
             if all(getattr(m, name) == value for name, value in conditions.items())
         )
+
+    @property
+    def recommended_samples(self) -> int:
+        """Noise draws that are recommended with σ, else those that all was measured with."""
+        answer = self.recommendation
+        followed = {checked.sigma: checked.samples for checked in self.follow_ups}
+        return followed.get(answer.sigma or 0.0, answer.samples) if answer.sigma else answer.samples
 
     def to_json(self) -> str:
         """JSON text with sorted keys; infinite or NaN numbers raise ``ValueError``."""

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +17,22 @@ from auditor.assemble import gather, measurements
 from auditor.bounding import Facts, all_bounds
 from auditor.bounds.layers import Chain
 from auditor.evaluation import Meter
+from auditor.evidence import Evidence
 from auditor.executors import Executor, Finished, Here, Job, Work, book_spent, schedule
+from auditor.follow_up import (
+    MOST,
+    NOT_CHECKED,
+    PICTURES,
+    draws_again,
+    draws_as_measured,
+    draws_task,
+    enough_draws,
+    gates_again,
+    judge_planted,
+    map_error,
+    planted_task,
+    with_follow_up,
+)
 from auditor.gallery import gallery_rows, gallery_task, pair_rows, pairs_task
 from auditor.glance import GLANCE, marked, provisional
 from auditor.metrics.drift import chance
@@ -26,7 +41,7 @@ from auditor.plan import Plan
 from auditor.probes.ensemble import agreement
 from auditor.probes.transfer import corners
 from auditor.records import Key, Records, Values
-from auditor.results import Bound, Cost, Measurement, Recommendation
+from auditor.results import Bound, Cost, FollowUp, Measurement, Recommendation
 from auditor.sigma import pending_convergence, recommend
 from auditor.store import Arrays, RunFolder
 from auditor.tasks import (
@@ -83,6 +98,7 @@ class Run:
         count = len(plan.images.names)
         self.correct: Values = np.ones(count)
         self.halves: tuple[Rows, Rows] = ((), ())
+        self.follow_ups: tuple[FollowUp, ...] = ()
         self.bench = Bench(
             classifier=plan.classifier,
             method=plan.method,
@@ -234,6 +250,11 @@ class Run:
             )
         if glance:
             recommendation = marked(recommendation, profile=plan.profile)
+        if recommendation.verdict == "recommended":
+            checked, more = self._follow_up(found, recommendation, collect)
+            found += more
+            self.follow_ups = (checked,)
+            recommendation = with_follow_up(recommendation, checked)
         gallery = self._gallery(records)
         gallery |= self._pairs(records, recommendation.considered) if gallery else {}
         bounds, directions = self._bounds(found, recommendation)
@@ -432,6 +453,66 @@ class Run:
             "direction": np.concatenate(pictures),
             "direction_index": np.array(sample),
         }
+
+    def _follow_up(
+        self,
+        found: tuple[Measurement, ...],
+        answer: Recommendation,
+        collect: Callable[[Records], tuple[Measurement, ...]],
+    ) -> tuple[FollowUp, tuple[Measurement, ...]]:
+        """Check planted evidence and the number of draws at the recommended σ."""
+        plan, settings, sigma = self.plan, self.plan.settings, answer.considered or 0.0
+        at, rows = settings.sigmas.index(sigma), self._some(PICTURES)
+        call = functools.partial(planted_task, rows=rows, sigma=sigma)
+        arrays = self.task(Job(name=f"planted-{at}", call=call))
+        more: tuple[Measurement, ...] = ()
+        if "reason" in arrays:
+            planted = NOT_CHECKED, str(arrays["reason"])
+        else:
+            more = collect(gather([(rows, arrays)], len(self.correct)))
+            planted = judge_planted(
+                more, sigma=sigma, confidence=plan.profile.confidence, seed=settings.seed
+            )
+        samples, error = settings.samples, map_error(found, sigma=sigma)
+        needed = enough_draws(error, samples=samples)
+        draws = draws_as_measured(error, sigma=sigma, samples=samples)
+        if sigma and samples < needed <= MOST * samples:
+            rows = self._some(2 * settings.quality_images)
+            pieces = []
+            for part, first in enumerate(range(0, len(rows), settings.chunk)):
+                few = rows[first : first + settings.chunk]
+                call = functools.partial(draws_task, rows=few, sigma=sigma, samples=needed)
+                pieces.append((few, Job(name=f"draws-{at}-{part}", call=call)))
+            again = collect(self._gathered(pieces))
+            draws = draws_again(
+                error,
+                map_error(again, sigma=sigma),
+                gates_again(again, plan.profile, self._evidence(rows), sigma=sigma),
+                samples=samples,
+                more=needed,
+                images=len(rows),
+            )
+        status, reason = planted
+        return FollowUp(sigma=sigma, planted=status, planted_reason=reason, **vars(draws)), more
+
+    def _some(self, most: int) -> Rows:
+        """At most so many of the usable images, in even steps through the audit."""
+        usable = [row for row, correct in enumerate(self.correct) if correct]
+        return tuple(usable[:: -(-len(usable) // most)])
+
+    def _evidence(self, rows: Rows) -> Evidence:
+        """What the gates are read from, on some images."""
+        settings, (_, height, width) = self.plan.settings, self.plan.classifier.input_shape
+        return Evidence(
+            measurements=(),
+            screen=rows,
+            confirm=(),
+            height=height,
+            width=width,
+            chance=chance(settings.k, height, width),
+            seed=settings.seed,
+            not_applicable=self.plan.not_applicable,
+        )
 
     def _delta(self, sigma: float, epsilon: float, rows: Sequence[int]) -> torch.Tensor:
         """Perturbations of some images from the tasks that found them."""

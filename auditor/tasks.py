@@ -124,31 +124,8 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
     at σ = 0 it is empty, and the curvature is measured as well.
     """
     s = bench.settings
-    subject = bench.subject(rows)
     samples = s.samples if sigma > 0 else 1
-    evaluator = bench.evaluator("smoothing")
-    maps = clean_maps(evaluator, subject, sigma=sigma, samples=samples)
-    plain = shown_map(evaluator, subject, sigma=0, samples=1) if sigma else maps.shown
-    records = smoothing(plain, maps, sigma=sigma, k=s.k)
-    members = [(plain, maps.shown)]
-    for twin in bench.twins:
-        member = bench.evaluator("twin", twin)
-        twin_plain = shown_map(member, subject, sigma=0, samples=1)
-        other = twin_plain
-        if sigma:
-            other = shown_map(member, subject, sigma=sigma, samples=samples)
-        records |= twin_probe(
-            plain, maps.shown, twin_plain, other, sigma=sigma, k=s.k, name=twin.name
-        )
-        members.append((twin_plain, other))
-    for ensemble in bench.ensembles:
-        pairs = zip(*(members[place] for place in ensemble.members), strict=True)
-        plains, shown = (torch.stack(several) for several in pairs)
-        records |= ensemble_probe(plains, shown, sigma=sigma, k=s.k, name=ensemble.name)
-    if bench.control is not None:
-        control = bench.evaluator("control", bench.control)
-        other = shown_map(control, subject, sigma=sigma, samples=samples)
-        records |= control_probe(maps, other, sigma=sigma, k=s.k)
+    records, maps = of_maps(bench, rows, sigma, samples)
     usable = bench.usable[list(rows)]
     arrays: Arrays = {}
     if usable.any() and s.epsilons:
@@ -189,6 +166,40 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
             )
             records |= _spread(bent, usable)
     return arrays | {key.encode(): values for key, values in records.items()}
+
+
+def of_maps(
+    bench: Bench, rows: Sequence[int], sigma: float, samples: int, *, account: str | None = None
+) -> tuple[Records, CleanMaps]:
+    """Validity of the maps of some images at one σ, and the drift to twins and to the control.
+
+    Evaluations are booked on the ``account``, if one is given.
+    """
+    k, subject = bench.settings.k, bench.subject(rows)
+    evaluator = bench.evaluator(account or "smoothing")
+    maps = clean_maps(evaluator, subject, sigma=sigma, samples=samples)
+    plain = shown_map(evaluator, subject, sigma=0, samples=1) if sigma else maps.shown
+    records = smoothing(plain, maps, sigma=sigma, k=k)
+    members = [(plain, maps.shown)]
+    for twin in bench.twins:
+        member = bench.evaluator(account or "twin", twin)
+        twin_plain = shown_map(member, subject, sigma=0, samples=1)
+        other = twin_plain
+        if sigma:
+            other = shown_map(member, subject, sigma=sigma, samples=samples)
+        records |= twin_probe(
+            plain, maps.shown, twin_plain, other, sigma=sigma, k=k, name=twin.name
+        )
+        members.append((twin_plain, other))
+    for ensemble in bench.ensembles:
+        pairs = zip(*(members[place] for place in ensemble.members), strict=True)
+        plains, shown = (torch.stack(several) for several in pairs)
+        records |= ensemble_probe(plains, shown, sigma=sigma, k=k, name=ensemble.name)
+    if bench.control is not None:
+        control = bench.evaluator(account or "control", bench.control)
+        other = shown_map(control, subject, sigma=sigma, samples=samples)
+        records |= control_probe(maps, other, sigma=sigma, k=k)
+    return records, maps
 
 
 def convergence_task(

@@ -118,7 +118,7 @@ def sigma_facts(result: AuditResult) -> tuple[tuple[str, str], ...]:
         )
     return (
         *first,
-        ("Samples per map, n", count(answer.samples)),
+        ("Samples per map, n", count(result.recommended_samples)),
         (f"{percent(answer.interval_confidence)} bootstrap interval of σ", sigma_interval(result)),
     )
 

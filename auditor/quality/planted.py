@@ -110,18 +110,41 @@ def trained(
     InputError
         If the pairs have no labels.
     """
-    classes = pairs.label(block)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    pairs.label(block)
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make().train()
         optimizer = torch.optim.Adam(network.parameters())
         for _ in range(epochs):
-            for rows in torch.split(torch.randperm(len(pairs.x)), 64):
-                optimizer.zero_grad()
-                loss = nn.functional.cross_entropy(network(pairs.x[rows]), classes[rows])
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+            lesson(network, optimizer, pairs, block=block, batch=64)
     return network.eval().requires_grad_(False)
+
+
+def lesson(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    pairs: Pairs,
+    *,
+    block: Block,
+    batch: int,
+) -> int:
+    """Train once on each of the pairs, in random order and about ``batch`` in a step.
+
+    Returns for how many the network told the class of the deciding block before it learned it.
+    """
+    classes, right = pairs.label(block), 0
+    device = next(network.parameters()).device
+    # Of equal size, since a single picture left over would stop batch normalization.
+    for rows in torch.randperm(len(pairs.x)).tensor_split(-(-len(pairs.x) // batch)):
+        optimizer.zero_grad()
+        wanted = classes[rows].to(device)
+        with torch.enable_grad():
+            logits = network(pairs.x[rows].to(device))
+            loss = nn.functional.cross_entropy(logits, wanted)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        right += int((logits.argmax(dim=1) == wanted).sum())
+    return right
 
 
 @dataclass(frozen=True, kw_only=True)

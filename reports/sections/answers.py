@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from reportlab.platypus import Flowable
 
-from auditor.results import AuditResult, CriterionResult, Estimate, ProfileAnswer
+from auditor.results import AuditResult, CriterionResult, Estimate, FollowUp, ProfileAnswer
 from reports import sentences
 from reports.blocks import bullets, facts, paragraph, status, subsection, table
 from reports.formatting import count, join, number, percent, short
 from reports.series import estimate, focus
 
-ENOUGH = 0.1
-"""Map error, as a share of the map's norm, at which noise draws suffice."""
-
-PLANTED = (
-    "not checked: whether the map finds evidence that was put into a picture on purpose. "
-    "auditor.quality.PlantedTruth does it in Python."
+HOW_PLANTED = (
+    "Two copies of the model learn, from pictures that hold two of the images side by side, to "
+    "tell the class of the left one, and of the right one. Only pictures count in which the "
+    "prediction depends on that half and on nothing else; the same picture is explained for both."
 )
 
 
@@ -90,7 +88,7 @@ def _cost(result: AuditResult) -> list[Flowable]:
     sigma, answer = focus(result), result.recommendation
     if sigma is None:
         return []
-    draws = answer.samples if sigma else 1
+    draws = result.recommended_samples if sigma else 1
     gradients = draws * result.explanation.price
     rows = [("Gradients per explanation", f"{count(gradients)} (σ = {short(sigma)}, n = {draws})")]
     price = result.timings.get("one gradient")
@@ -99,18 +97,32 @@ def _cost(result: AuditResult) -> list[Flowable]:
             ("Time per explanation here", f"{number(1000 * gradients * price)} ms, in batches")
         )
     error = estimate(result, probe="smoothing", metric="map_error", sigma=sigma)
-    if error is not None and sigma:
-        # The standard error of a mean falls like 1/√n.
-        needed = max(2, round(draws * (error.mean / ENOUGH) ** 2 + 0.5))
+    checked = next((c for c in result.follow_ups if c.sigma == sigma), None)
+    if error is not None and sigma and checked is None:
         rows.append(("Error of the map", f"{percent(error.mean)} of its norm at n = {draws}"))
-        advice = (
-            f"{count(needed)} draws reach {percent(ENOUGH)}; the gates were measured at n = {draws}"
-            if needed != draws
-            else f"{draws}"
-        )
-        rows.append(("Recommended n", advice))
-    rows.append(("Planted evidence", PLANTED))
-    return [subsection("What an explanation costs, and what was not checked"), facts(rows)]
+    title = subsection("What an explanation costs, and what was checked of it")
+    if checked is None:
+        why = "only a recommended σ is checked" if answer.sigma is None else "of an older audit"
+        return [title, facts([*rows, ("Planted evidence", f"not checked: {why}")])]
+    rows.append(("Recommended n", f"{count(checked.samples)}. {checked.samples_reason}"))
+    rows.append(("Planted evidence", f"{checked.planted}. {checked.planted_reason}"))
+    return [
+        title,
+        facts(rows),
+        *([] if checked.planted == "not checked" else [paragraph(HOW_PLANTED, "caption")]),
+        *_gates_again(checked),
+    ]
+
+
+def _gates_again(checked: FollowUp) -> list[Flowable]:
+    if not checked.gates:
+        return []
+    heading = f"Gates with n = {checked.remeasured}, on {checked.images} images"
+    rows = [
+        (gate.title, sentences.gate_line(gate), status(sentences.gate_status(gate)))
+        for gate in checked.gates
+    ]
+    return [table((heading, "Value", "Result"), rows, (5, 2, 1.5))]
 
 
 def _others(result: AuditResult) -> list[Flowable]:

@@ -83,14 +83,14 @@ def build_snippet(result: AuditResult) -> list[Flowable]:
         return [paragraph(text.PROVISIONAL_SNIPPET)]
     own = result.explanation
     if own.spec and own.spec != "simple_grad":
-        snippet = method_snippet(own.spec, answer.sigma, answer.samples)
+        snippet = method_snippet(own.spec, answer.sigma, result.recommended_samples)
         return [paragraph(text.METHOD_SNIPPET_LEAD), code(snippet)]
     if own.name != "simple_grad":
-        snippet = own_snippet(own.name, answer.sigma, answer.samples)
+        snippet = own_snippet(own.name, answer.sigma, result.recommended_samples)
         return [paragraph(text.OWN_SNIPPET_LEAD), code(snippet)]
     return [
         paragraph(text.SNIPPET_LEAD),
-        code(captum_snippet(answer.sigma, answer.samples, model.mean, model.std)),
+        code(captum_snippet(answer.sigma, result.recommended_samples, model.mean, model.std)),
     ]
 
 
