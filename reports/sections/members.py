@@ -24,7 +24,8 @@ def build(result: AuditResult, name: str, place: int) -> list[Flowable]:
     gallery = result.gallery
     if "member_maps" not in gallery:
         return []
-    sigma = float(gallery["member_sigma"])
+    # Pictures are kept in single precision, σ of the figures is not.
+    sigma = min(result.sigmas, key=lambda s: abs(s - float(gallery["member_sigma"])))
     models = (result.model, *result.twins)
     members = [models[int(at)].name for at in gallery["member_place"][place]]
     smoothed = f"σ = {short(sigma)}"

@@ -105,7 +105,7 @@ def test_each_image_is_a_row_of_both_members_with_one_color_scale(result, monkey
     pictures = {
         "member_index": np.array([[3, 1], [0, 2]]),
         "member_place": np.array([[0, 1], [1, 0]]),
-        "member_sigma": np.array(result.sigmas[-1]),
+        "member_sigma": np.array(result.sigmas[-1], dtype=np.float32),
         "member_image": np.zeros((len(NAMES), 2, *result.gallery["image"].shape[1:])),
         "member_maps": np.random.default_rng(0).random(shape),
     }
@@ -121,6 +121,10 @@ def test_each_image_is_a_row_of_both_members_with_one_color_scale(result, monkey
     names = [f"<b>{result.images.names[index]}</b>" for index in (0, 2)]
     assert [row[0][0].text for row in rows] == names
     assert [len(row) for row in rows] == [6, 6]
+    (smooth,) = result.find(
+        probe="ensemble", partner=NAMES[1], metric="topk_iou", sigma=result.sigmas[-1]
+    )
+    assert rows[1][0][2].text == f"top-k IoU smoothed {smooth.values[2]:.3f}"
     for maps, expected in zip(seen, pictures["member_maps"][1], strict=True):
         np.testing.assert_array_equal(np.array(maps), expected.reshape(4, side, side))
     assert members.build(result, NAMES[1], 1) == []
