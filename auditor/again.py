@@ -61,19 +61,30 @@ def missing(result: AuditResult, profile: Profile) -> tuple[str, ...]:
         if absent:
             lines.append(_line(quantity, absent, height, width, everywhere=len(result.sigmas)))
     answer = decide_again(result, profile)
-    pending = pending_convergence(
-        answer,
-        profile=profile,
-        input_shape=result.model.input_shape,
-        convergence=_doubled(result),
-    )
+    lines += [
+        f"quality {metric} on all images: it was measured on a sample"
+        for metric in profile.metrics("quality")
+        if any(
+            "outside the sample" in m.excluded for m in result.find(probe="quality", metric=metric)
+        )
+    ]
     lines += [
         f"attack with a doubled budget at σ = {sigma:g}, ε = {epsilon:g}/255"
-        for sigma, epsilon in pending
+        for sigma, epsilon in pending(result, profile)
     ]
     if answer.sigma is not None and answer.sigma not in {c.sigma for c in result.follow_ups}:
         lines.append(f"planted evidence, and draws per map, at σ = {answer.sigma:g}")
     return tuple(dict.fromkeys(lines))
+
+
+def pending(result: AuditResult, profile: Profile) -> tuple[tuple[float, float], ...]:
+    """(σ, ε in 1/255) of attacks to repeat with a doubled budget, as the profile decides."""
+    return pending_convergence(
+        decide_again(result, profile),
+        profile=profile,
+        input_shape=result.model.input_shape,
+        convergence=_doubled(result),
+    )
 
 
 def answer(result: AuditResult, profile: Profile, *, decided: str = "") -> ProfileAnswer:

@@ -15,7 +15,7 @@ from auditor.errors import InputError
 from auditor.plan import Plan, request
 from auditor.run import Run
 from auditor.store import REQUEST, Arrays, RunFolder
-from auditor.verify import CHANGED, SAME, Finding
+from auditor.verify import CHANGED, SAME, UNCHECKED, Finding
 
 RELATIVE = 1e-3
 LEAST = 0.95
@@ -70,7 +70,12 @@ def remeasure(plan: Plan, run: Path, *, tasks: int) -> tuple[Finding, ...]:
         Run(plan, folder, None).measure()
     except ValueError as error:  # figures outside their range in the tasks not chosen
         raise InputError(f"{run}: the figures in tasks cannot be an audit's ({error}).") from error
-    return tuple(_compare(name, folder.load(name), folder.again[name]) for name in sorted(chosen))
+    return tuple(
+        _compare(name, folder.load(name), folder.again[name])
+        if name in folder.again
+        else Finding(what=name, status=UNCHECKED, message="Measured for another profile.")
+        for name in sorted(chosen)
+    )
 
 
 def _compare(name: str, before: Arrays, after: Arrays) -> Finding:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,6 +54,7 @@ from auditor.tasks import (
     sigma_task,
     transfer_task,
 )
+from profiles import Profile
 
 Rows = tuple[int, ...]
 Piece = tuple[Rows, Job]
@@ -209,14 +210,6 @@ class Run:
             predicted = torch.from_numpy(clean["members"])[list(ensemble.members)]
             records[key] = agreement(predicted).numpy()
         records |= self._accuracies(clean)
-        collect = functools.partial(
-            measurements,
-            misclassified=1 - self.correct,
-            k=settings.k,
-            input_shape=plan.classifier.input_shape,
-            seed=settings.seed,
-            method=plan.method.name,
-        )
         glance = plan.effort == GLANCE
         profile = provisional(plan.profile) if glance else plan.profile
         decide = functools.partial(
@@ -232,13 +225,13 @@ class Run:
             input_shape=plan.classifier.input_shape,
             not_applicable=plan.not_applicable,
         )
-        found = collect(records)
+        found = self._collected(records)
         recommendation = decide(measurements=found)
         pending = pending_convergence(
             recommendation, profile=profile, input_shape=plan.classifier.input_shape
         )
         if pending:
-            doubled = collect(self._gathered(self._doubled(pending)))
+            doubled = self._collected(self._gathered(self._doubled(pending)))
             found += doubled
             recommendation = decide(
                 measurements=found,
@@ -251,7 +244,7 @@ class Run:
         if glance:
             recommendation = marked(recommendation, profile=plan.profile)
         if recommendation.verdict == "recommended":
-            checked, more = self._follow_up(found, recommendation, collect)
+            checked, more = self._follow_up(found, recommendation, plan.profile)
             found += more
             self.follow_ups = (checked,)
             recommendation = with_follow_up(recommendation, checked)
@@ -278,6 +271,17 @@ class Run:
         rows = {job.name: rows for rows, job in pieces}
         done = self.tasks([job for _, job in pieces])
         return gather(((rows[job.name], arrays) for job, arrays in done), len(self.correct))
+
+    def _collected(self, records: Records) -> tuple[Measurement, ...]:
+        """Measurements with their intervals and what does not count."""
+        return measurements(
+            records,
+            misclassified=1 - self.correct,
+            k=self.plan.settings.k,
+            input_shape=self.plan.classifier.input_shape,
+            seed=self.plan.settings.seed,
+            method=self.plan.method.name,
+        )
 
     def _chunks(self) -> list[Rows]:
         rows, size = tuple(range(len(self.correct))), self.plan.settings.chunk
@@ -458,10 +462,10 @@ class Run:
         self,
         found: tuple[Measurement, ...],
         answer: Recommendation,
-        collect: Callable[[Records], tuple[Measurement, ...]],
+        profile: Profile,
     ) -> tuple[FollowUp, tuple[Measurement, ...]]:
         """Check planted evidence and the number of draws at the recommended σ."""
-        plan, settings, sigma = self.plan, self.plan.settings, answer.considered or 0.0
+        settings, sigma = self.plan.settings, answer.considered or 0.0
         at, rows = settings.sigmas.index(sigma), self._some(PICTURES)
         call = functools.partial(planted_task, rows=rows, sigma=sigma)
         arrays = self.task(Job(name=f"planted-{at}", call=call))
@@ -469,9 +473,9 @@ class Run:
         if "reason" in arrays:
             planted = NOT_CHECKED, str(arrays["reason"])
         else:
-            more = collect(gather([(rows, arrays)], len(self.correct)))
+            more = self._collected(gather([(rows, arrays)], len(self.correct)))
             planted = judge_planted(
-                more, sigma=sigma, confidence=plan.profile.confidence, seed=settings.seed
+                more, sigma=sigma, confidence=profile.confidence, seed=settings.seed
             )
         samples, error = settings.samples, map_error(found, sigma=sigma)
         needed = enough_draws(error, samples=samples)
@@ -483,11 +487,11 @@ class Run:
                 few = rows[first : first + settings.chunk]
                 call = functools.partial(draws_task, rows=few, sigma=sigma, samples=needed)
                 pieces.append((few, Job(name=f"draws-{at}-{part}", call=call)))
-            again = collect(self._gathered(pieces))
+            again = self._collected(self._gathered(pieces))
             draws = draws_again(
                 error,
                 map_error(again, sigma=sigma),
-                gates_again(again, plan.profile, self._evidence(rows), sigma=sigma),
+                gates_again(again, profile, self._evidence(rows), sigma=sigma),
                 samples=samples,
                 more=needed,
                 images=len(rows),

@@ -1,4 +1,4 @@
-"""``auditor sigma``: decide again from the records of a finished run, without measuring."""
+"""``auditor sigma``: decide again from the records of a finished run."""
 
 from __future__ import annotations
 
@@ -11,25 +11,39 @@ from pathlib import Path
 import click
 
 from auditor.again import decide_again, with_answer
+from auditor.asked import recorded_plan
 from auditor.profiles_command import read_profile
 from auditor.results import AuditResult, ProfileAnswer, Recommendation
 from auditor.seal import SEAL, seal_text
 from auditor.store import write_atomically
+from auditor.supplement import supplemented
 
 
 @click.command()
 @click.argument("run", type=Path)
 @click.option("--profile", required=True, metavar="NAME|FILE", help="The profile to decide by.")
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Measure what the profile asks for and the run lacks, which runs the model's code.",
+)
+@click.option("--trust-pickle", is_flag=True, help="Allow files that could run code when loaded.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 where it would be 1.")
-def sigma(*, run: Path, profile: str, as_json: bool, exit_zero: bool) -> int:
+def sigma(
+    *, run: Path, profile: str, measure: bool, trust_pickle: bool, as_json: bool, exit_zero: bool
+) -> int:
     """Decide again from the records of a finished RUN, by another profile.
 
-    Nothing is measured. The verdict of the audit stays; the profile is recorded
-    among those that were tried, and the report lists them all.
+    Nothing is measured without --measure. The verdict of the audit stays; the
+    profile is recorded among those that were tried, and the report lists them all.
     """
     declared = read_profile(profile)
     before = AuditResult.load(run)
+    if measure:
+        audit = click.get_current_context().find_root().command.commands["audit"]  # type: ignore[attr-defined]
+        plan = recorded_plan(before.command, audit, run=run, trust_pickle=trust_pickle)
+        before = supplemented(plan, run, before, declared)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     result = with_answer(before, declared, decided=now)
     found, brief = decide_again(result, declared), result.other_profiles[-1]
@@ -66,9 +80,7 @@ def _lines(result: AuditResult, found: Recommendation, brief: ProfileAnswer) -> 
     if brief.missing:
         yield "Not measured in this run:"
         yield from (_bullet(line) for line in brief.missing)
-        yield _bullet(
-            f"To measure them: the audit's command with --profile {brief.name}, --run NEW"
-        )
+        yield _bullet("--measure adds them. What needs a twin takes another audit, with --twin.")
     for advice in found.advice:
         yield _bullet(advice)
     tried = len({sha for _, sha, _ in result.profile.tried})

@@ -168,6 +168,33 @@ def sigma_task(bench: Bench, rows: Sequence[int], sigma: float, transfer: Deltas
     return arrays | {key.encode(): values for key, values in records.items()}
 
 
+def attack_task(
+    bench: Bench, rows: Sequence[int], sigma: float, epsilon: float, transfer: Deltas
+) -> Arrays:
+    """The attacks of :func:`sigma_task` with one more ε, and the perturbations that they found."""
+    s = bench.settings
+    usable = bench.usable[list(rows)]
+    attacked = bench.subject([row for row, ok in zip(rows, usable.tolist(), strict=True) if ok])
+    if not attacked.images:
+        return {}
+    evaluator = bench.evaluator("attack")
+    maps = clean_maps(evaluator, attacked, sigma=sigma, samples=s.samples if sigma else 1)
+    aimed = (epsilon,) if sigma == 0 or s.smooth_objectives else ()
+    found, deltas = attack_drift(
+        evaluator,
+        attacked,
+        maps,
+        sigma=sigma,
+        epsilons=(epsilon,),
+        budget=bench.budget(sigma),
+        transfer=transfer,
+        wanted=_wanted(bench, attacked, sigma) if aimed else None,
+        aimed=aimed,
+    )
+    records = {key.encode(): values for key, values in _spread(found, usable).items()}
+    return {f"delta|{epsilon}": deltas[epsilon].numpy(), **records}
+
+
 def of_maps(
     bench: Bench, rows: Sequence[int], sigma: float, samples: int, *, account: str | None = None
 ) -> tuple[Records, CleanMaps]:
@@ -274,6 +301,20 @@ def quality_task(bench: Bench, rows: Sequence[int], decisive: Collection[str]) -
         smoothed_groups=always | more if s.quality_smoothed else always,
     )
     return {key.encode(): values for key, values in records.items()}
+
+
+def metrics_task(bench: Bench, rows: Sequence[int], metrics: Collection[str]) -> Arrays:
+    """Some metrics of quality alone, at every σ."""
+    s = bench.settings
+    records = quality(
+        bench.evaluator("quality"),
+        bench.subject(rows),
+        sigmas=s.sigmas,
+        samples=s.samples,
+        groups=groups_of(metrics),
+        smoothed_groups=groups_of(metrics),
+    )
+    return {key.encode(): values for key, values in records.items() if key.metric in metrics}
 
 
 def bounds_task(bench: Bench, rows: Sequence[int], *, sigma: float) -> Arrays:
