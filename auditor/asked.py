@@ -10,6 +10,7 @@ import click
 
 from auditor.bounds.training import parse_training
 from auditor.errors import InputError
+from auditor.memory import parse_memory
 from auditor.options import choose_device, explanation, load_input, load_twins
 from auditor.plan import Plan, make_plan
 from auditor.specs import parse_floats, parse_samples, parse_target
@@ -17,7 +18,7 @@ from auditor.store import MEMBERS
 
 _NOT_OF_THE_PLAN = {
     *("run", "formats", "paper", "resume", "dry_run"),
-    *("threads", "workers", "quiet", "as_json", "exit_zero", "retraining"),
+    *("threads", "executor", "quiet", "as_json", "exit_zero", "retraining"),
 }
 
 
@@ -39,6 +40,9 @@ def asked_plan(
     seed: int | None,
     device: str,
     batch: int | None,
+    dtype: str,
+    memory: str | None,
+    workers: int,
     trust_pickle: bool,
     **given: Any,
 ) -> Plan:
@@ -50,7 +54,11 @@ def asked_plan(
         If it cannot be audited as asked.
     """
     device = choose_device(device)
-    common: dict[str, Any] = {"trust_pickle": trust_pickle, "device": device}
+    common: dict[str, Any] = {
+        "trust_pickle": trust_pickle,
+        "device": device,
+        "dtype": dtype,
+    }
     classifier, images = load_input(seed=seed, **common, **given)
     others, ensembles = load_twins(twins, members, like=classifier, **common)
     return make_plan(
@@ -62,6 +70,7 @@ def asked_plan(
         effort=effort,
         device=device,
         batch=batch,
+        memory=None if memory is None else parse_memory(memory) // workers,
         origin="command line",
         sigmas=parse_floats(sigma) if sigma is not None else None,
         epsilons=parse_floats(epsilon) if epsilon is not None else None,

@@ -31,6 +31,7 @@ from auditor.options import (
     executor_options,
     explain_option,
     input_options,
+    precision_options,
     target_option,
 )
 from auditor.plan import forecast
@@ -140,6 +141,7 @@ def cli() -> None:
 @click.option("--resume", is_flag=True, help="Continue the run in the folder.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the cost, and stop.")
 @compute_options
+@precision_options
 @executor_options
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
@@ -154,6 +156,7 @@ def audit(
     dry_run: bool,
     threads: int | None,
     workers: int,
+    executor: str,
     quiet: bool,
     as_json: bool,
     exit_zero: bool,
@@ -165,11 +168,14 @@ def audit(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    executor = choose_executor(workers=workers, threads=threads)
+    performing = choose_executor(kind=executor, workers=workers, threads=threads)
     folder = RunFolder.check(run, resume=resume)
     stderr = Console(stderr=True, quiet=quiet, highlight=False)
+    asked["workers"] = workers
     learning = None if retraining is None else check_retraining(retraining)
-    plan = asked_plan(**asked)  # before training, so that a mistake does not cost hours
+    plan = asked_plan(
+        **asked, workers=workers
+    )  # before training, so that a mistake does not cost hours
     if learning is not None and dry_run:
         stderr.print("A dry run trains no members: what they cost is not counted.")
     elif learning is not None:
@@ -186,7 +192,7 @@ def audit(
     stderr.print(reports.cost_table(**forecast(plan)))
     with contextlib.ExitStack() as stack:
         bar = None if quiet else stack.enter_context(Bar(stderr))
-        result = execute(plan, folder, command=command_line(), progress=bar, executor=executor)
+        result = execute(plan, folder, command=command_line(), progress=bar, executor=performing)
     if as_json:
         quiet = True
     elif not quiet:

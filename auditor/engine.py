@@ -19,6 +19,7 @@ from auditor.executors import Executor, Here, choose_executor
 from auditor.expected import expected_tasks
 from auditor.images import ImageSet
 from auditor.lock import Lock
+from auditor.memory import parse_memory
 from auditor.models import Classifier
 from auditor.plan import Plan, environment, make_plan, request
 from auditor.results import AuditResult
@@ -41,6 +42,7 @@ def audit(
     resume: bool = False,
     device: str = "cpu",
     batch: int | None = None,
+    memory: str | None = None,
     sigmas: Sequence[float] | None = None,
     epsilons: Sequence[float] | None = None,
     samples: int | Literal["auto"] | None = None,
@@ -51,6 +53,7 @@ def audit(
     explain: object = None,
     training: Training | str | None = None,
     workers: int = 1,
+    executor: str = "processes",
     progress: Progress | None = None,
 ) -> AuditResult:
     """Audit a classifier's explanations and recommend a σ, or say that none will do.
@@ -74,6 +77,9 @@ def audit(
         Folder for the run; without one nothing stays on disk.
     resume
         Continue the run that is in the folder.
+    memory
+        What the audit may take, as ``4G``; caps the batch. Where memory runs out all the same, the
+        batch is halved.
     sigmas
         Smoothing in pixel units of [0, 1]; 0 is always among them.
     epsilons
@@ -98,6 +104,8 @@ def audit(
     workers
         More than one: as many processes of one thread each. They import the calling script, so it
         needs its ``if __name__ == "__main__"``.
+    executor
+        ``processes`` of this machine, or ``ray`` or ``ray:ADDRESS`` for a cluster.
 
     Raises
     ------
@@ -115,6 +123,7 @@ def audit(
         effort=effort,
         device=device,
         batch=batch,
+        memory=None if memory is None else parse_memory(memory) // workers,
         sigmas=sigmas,
         epsilons=epsilons,
         samples=samples,
@@ -126,19 +135,19 @@ def audit(
         training=parse_training(training) if isinstance(training, str) else training,
     )
     command = "auditor.audit(...)"
-    executor = choose_executor(workers=workers)
+    performing = choose_executor(kind=executor, workers=workers)
     if resume and run is None:
         raise InputError("resume needs the folder of the run: give run as well.")
     if run is not None:
         folder = RunFolder.check(Path(run), resume=resume)
-        return execute(planned, folder, command=command, progress=progress, executor=executor)
+        return execute(planned, folder, command=command, progress=progress, executor=performing)
     with tempfile.TemporaryDirectory() as temporary:
         return execute(
             planned,
             RunFolder(Path(temporary)),
             command=command,
             progress=progress,
-            executor=executor,
+            executor=performing,
         )
 
 
@@ -190,6 +199,12 @@ def _execute(
         with contextlib.suppress(IncompleteRunError):  # a full disk, which is the error itself
             folder.log("stopped", reason=describe(error), elapsed=run.elapsed)
         raise
+    if run.batch < plan.batch:
+        note = (
+            f"Memory ran out with batches of {plan.batch} images: from then on they had "
+            f"{run.batch}. Figures do not depend on it beyond rounding."
+        )
+        plan = dataclasses.replace(plan, notes=(*plan.notes, note))
     result = conclude(
         plan,
         fixed=fixed,

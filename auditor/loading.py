@@ -41,8 +41,9 @@ def load_model(
     trust_pickle: bool = False,
     name: str | None = None,
     device: str | torch.device = "cpu",
+    dtype: str = "float32",
 ) -> Classifier:
-    """Load a classifier from code, from a library or from a file, in float32.
+    """Load a classifier from code, from a library or from a file.
 
     Parameters
     ----------
@@ -71,6 +72,9 @@ def load_model(
         a Hugging Face folder, whose own processor is used unless this or ``input_size`` is given.
     trust_pickle
         Load a file that could run code: pickles, and archives that are more than a network.
+    dtype
+        What the network computes in: ``float32``, or ``float64`` to see what rounding does. Pixels
+        and maps are float32 outside of it.
 
     Raises
     ------
@@ -88,6 +92,7 @@ def load_model(
         "trust_pickle": trust_pickle,
         "name": name,
         "device": device,
+        "dtype": dtype,
     }
     found = None if preprocess is None else load_preprocess(preprocess)
     classifier = _load(
@@ -110,6 +115,7 @@ def load_twin(
     like: Classifier,
     trust_pickle: bool = False,
     device: str | torch.device = "cpu",
+    dtype: str = "float32",
 ) -> Classifier:
     """Load a twin of a classifier from ``SPEC,key=value,...``, as ``--twin`` takes it.
 
@@ -130,10 +136,10 @@ def load_twin(
         trust_pickle=trust_pickle,
         name=asked.get("name"),
         device=device,
+        dtype=dtype,
     )
-    twin.loading = Loading(
-        functools.partial(load_twin, spec, like=like, trust_pickle=trust_pickle, device=device)
-    )
+    again: dict[str, Any] = {"trust_pickle": trust_pickle, "device": device, "dtype": dtype}
+    twin.loading = Loading(functools.partial(load_twin, spec, like=like, **again))
     return twin
 
 
@@ -147,6 +153,7 @@ def _load(
     trust_pickle: bool,
     name: str | None,
     device: str | torch.device,
+    dtype: str,
     preprocess: Preprocess | None = None,
 ) -> Classifier:
     """What the user gives comes before what the file tells, and that before what ``like`` has."""
@@ -160,10 +167,9 @@ def _load(
     if weights is not None:
         with code.active():  # a trusted pickle names the user's own classes
             load_weights(network, weights, trust_pickle=trust_pickle)
-    # An exported graph and TorchScript have their precision written into them.
-    dtype = torch.float32 if loaded.capabilities.surrogate == "eager mode" else None
+    precision = _precision(spec, loaded, dtype, str(device))
     with plain_errors(f"{spec}: cannot be moved to device {device}"):
-        network = network.to(device=device, dtype=dtype)
+        network = network.to(device=device, dtype=precision)
 
     usual: dict[str, Any] = {}
     if like is not None:
@@ -202,6 +208,23 @@ def _load(
         digest=loaded.digest,
         preprocess=preprocess,
     )
+
+
+def _precision(spec: str, loaded: Loaded, dtype: str, device: str) -> torch.dtype | None:
+    """The precision to give a network; an exported graph and TorchScript keep their own."""
+    known = {"float32": torch.float32, "float64": torch.float64}
+    if dtype not in known:
+        raise InputError(f"--dtype {dtype}: not understood. Write {' or '.join(known)}.")
+    if dtype == "float64" and device.startswith("mps"):
+        raise InputError("--dtype float64: mps has none. Use --device cpu.")
+    if loaded.capabilities.surrogate == "eager mode":
+        return known[dtype]
+    if dtype == "float64":
+        raise InputError(
+            f"--dtype float64: {spec} has its precision written into it. Audit the network from "
+            "its code (--model package.module:factory)."
+        )
+    return None
 
 
 def _read(spec: str, weights: Path | None, *, trust_pickle: bool) -> tuple[Loaded, UserCode]:

@@ -130,6 +130,7 @@ class Classifier(nn.Module):
 
     def prepared(self, x: Tensor) -> Tensor:
         """What the network takes: images of its size, normalized or made by ``preprocess``."""
+        x = x.to(self._mean.dtype)
         size = self.input_shape[1:]
         if x.shape[-2:] != size:
             x = F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
@@ -153,6 +154,11 @@ class Classifier(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: an audited model never drops units or updates statistics."""
         return super().train(False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision that the network computes in."""
+        return self._mean.dtype
 
     @property
     def device(self) -> torch.device:
@@ -335,7 +341,7 @@ def wrap(
         preprocess=preprocess,
     )
     if preprocess is not None and isinstance(preprocess.inside, nn.Module):
-        preprocess.inside.to(classifier.device)
+        preprocess.inside.to(classifier.device, classifier.dtype)
     _try_out(classifier)
     return classifier
 

@@ -128,10 +128,34 @@ def compute_options(command: Command) -> Command:
     )
 
 
-def executor_options(command: Command) -> Command:
-    """Take ``--workers``."""
+def precision_options(command: Command) -> Command:
+    """Take ``--dtype`` and ``--memory``."""
     return _all(
         command,
+        click.option(
+            "--dtype",
+            default="float32",
+            show_default=True,
+            metavar="float32|float64",
+            help="What the network computes in.",
+        ),
+        click.option(
+            "--memory", metavar="SIZE", help="Cap the batch so that all workers fit into 4G, 800M."
+        ),
+    )
+
+
+def executor_options(command: Command) -> Command:
+    """Take ``--workers`` and ``--executor``."""
+    return _all(
+        command,
+        click.option(
+            "--executor",
+            default="processes",
+            show_default=True,
+            metavar="processes|ray[:ADDRESS]",
+            help="Where workers run: on this machine, or on a Ray cluster.",
+        ),
         click.option(
             "--workers",
             type=click.IntRange(min=1),
@@ -158,6 +182,7 @@ def load_input(
     max_images: int | None,
     seed: int | None,
     device: str,
+    dtype: str = "float32",
 ) -> tuple[Classifier, ImageSet]:
     """Load what the options of :func:`input_options` name.
 
@@ -177,6 +202,7 @@ def load_input(
         output=output,
         trust_pickle=trust_pickle,
         device=device,
+        dtype=dtype,
     )
     return classifier, load_images(
         images,
@@ -195,6 +221,7 @@ def load_twins(
     like: Classifier,
     trust_pickle: bool,
     device: str,
+    dtype: str = "float32",
 ) -> tuple[list[Classifier], tuple[Ensemble, ...]]:
     """Load what ``--twin`` and ``--members`` name, and the ensembles that they form.
 
@@ -205,7 +232,8 @@ def load_twins(
     """
     ensembles = of_twins([parse_twin(twin).get("setting") for twin in twins])
     loaded = [
-        load_twin(twin, like=like, trust_pickle=trust_pickle, device=device) for twin in twins
+        load_twin(twin, like=like, trust_pickle=trust_pickle, device=device, dtype=dtype)
+        for twin in twins
     ]
     for folder in folders:
         members, more = read_members(folder, like=like, first=1 + len(loaded))

@@ -23,6 +23,7 @@ from auditor.evidence import FEWEST_IMAGES
 from auditor.explanation import examine, load_explanation, try_on
 from auditor.glance import GLANCE, LEFT_OUT
 from auditor.images import ImageSet
+from auditor.memory import largest_batch, memory_in_use
 from auditor.models import Classifier
 from auditor.preflight import run_preflight
 from auditor.probes.quality import unavailable
@@ -85,6 +86,7 @@ def make_plan(
     effort: str = "standard",
     device: str = "cpu",
     batch: int | None = None,
+    memory: int | None = None,
     target: str | int = "predicted",
     explain: object = None,
     samples: int | str | None = None,
@@ -133,6 +135,10 @@ def make_plan(
     models = [
         Evaluator(model=member, batch=batch, device=device) for member in (classifier, *twins)
     ]
+    if memory is not None:
+        taken = memory_in_use(device)
+        batch = min(largest_batch(m, sample, memory=memory, resident=taken) for m in models)
+        models = [dataclasses.replace(model, batch=batch) for model in models]
     method, tried = examine(method, models[0], sample)
     checks[0] += tried
     for other in models[1:]:
@@ -335,6 +341,8 @@ def request(plan: Plan) -> dict[str, Any]:
         "explain": f"{plan.method.name} {plan.method.identity}",
         "target": plan.target,
         "effort": plan.effort,
+        # Not named where it is the usual one, which runs of earlier versions do not name.
+        "dtype": None if plan.classifier.dtype == torch.float32 else str(plan.classifier.dtype),
         "training": None if plan.training is None else dataclasses.asdict(plan.training),
     }
     for twin in plan.twins:

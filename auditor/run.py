@@ -91,6 +91,7 @@ class Run:
         self.plan, self.folder, self.progress = plan, folder, progress
         self.executor: Executor = executor or Here()
         self._start = time.monotonic()
+        self.batch = plan.batch
         self.spent = Meter()
         self.timings: dict[str, float] = {}
         if pilot := plan.pilot:
@@ -151,6 +152,8 @@ class Run:
         for job, arrays in done:
             if job.name not in new:
                 book_spent(arrays, Meter(watch=self.progress.advance if self.progress else None))
+            # Runs of earlier versions do not have it.
+            self.batch = min(self.batch, int(arrays.get("meter|batch|", self.batch)))
             kind = job.name.rpartition("-")[0] or job.name
             self.timings[kind] = self.timings.get(kind, 0.0) + float(arrays["meter|seconds|"])
             book_spent(arrays, self.spent)

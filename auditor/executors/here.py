@@ -28,7 +28,8 @@ class Here:
         assert self._bench is not None
         assert self._work is not None
         work, self._work = self._work, None
-        return Finished(name=work.name, arrays=perform(work, self._bench), worker="here")
+        arrays, self._bench = perform(work, self._bench)
+        return Finished(name=work.name, arrays=arrays, worker="here")
 
     def close(self) -> None:
         """Do nothing: nothing runs."""

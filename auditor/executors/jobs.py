@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from auditor.evaluation import Meter
+from auditor.memory import halving
 from auditor.store import Arrays
 from auditor.tasks import Bench
 
@@ -92,20 +93,32 @@ class Executor(Protocol):
         """End, finished or not."""
 
 
-def perform(work: Work, bench: Bench) -> Arrays:
-    """Do it in this process; ``meter|...`` say what it took, in seconds and model evaluations."""
+def perform(work: Work, bench: Bench) -> tuple[Arrays, Bench]:
+    """Do it in this process; ``meter|...`` say what it took, in seconds and model evaluations.
+
+    Where memory runs out the whole task is done again with half of the batch, which changes no
+    figure: noise belongs to images and draws. Also returns the bench with the batch that fitted.
+    """
     meter = bench.meter
-    meter.gradients.clear()
-    meter.forwards.clear()
     start = time.perf_counter()
-    arrays = work.call(
-        dataclasses.replace(bench, targets=work.targets, usable=work.usable), **work.inputs
-    )
-    spent = {"meter|seconds|": np.array(time.perf_counter() - start)}
+
+    def attempt(batch: int) -> Arrays:
+        meter.gradients.clear()
+        meter.forwards.clear()
+        with_this = dataclasses.replace(
+            bench, batch=batch, targets=work.targets, usable=work.usable
+        )
+        return work.call(with_this, **work.inputs)
+
+    arrays, batch = halving(bench.batch, attempt)
+    spent = {
+        "meter|seconds|": np.array(time.perf_counter() - start),
+        "meter|batch|": np.array(batch),
+    }
     for probe in sorted({*meter.gradients, *meter.forwards}):
         spent[f"meter|gradients|{probe}"] = np.array(meter.gradients.get(probe, 0))
         spent[f"meter|forwards|{probe}"] = np.array(meter.forwards.get(probe, 0))
-    return arrays | spent
+    return arrays | spent, dataclasses.replace(bench, batch=batch)
 
 
 def book_spent(arrays: Arrays, meter: Meter) -> None:

@@ -214,7 +214,7 @@ def _serve(pipe: Connection, threads: int) -> None:
         while True:
             work: Work = pipe.recv()
             try:
-                answer = perform(work, bench)
+                answer, bench = perform(work, bench)
             except Exception as error:
                 answer = caught(error)
             pipe.send(answer)

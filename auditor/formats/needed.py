@@ -21,6 +21,6 @@ def needed(module: str, *, extra: str) -> Any:
         return importlib.import_module(module)
     except Exception as error:  # a broken installation raises anything
         raise InputError(
-            f"This model needs the package {module} ({describe(error)}). Install "
+            f"This needs the package {module} ({describe(error)}). Install "
             f"attribution-auditor[{extra}]."
         ) from error

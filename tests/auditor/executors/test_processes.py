@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import signal
 
@@ -16,32 +14,9 @@ from auditor.engine import execute
 from auditor.errors import IncompleteRunError, InputError
 from auditor.executors import Here, Processes, choose_executor, processes
 from auditor.executors.parcel import pack, unpack
-from auditor.plan import Plan, make_plan
-from auditor.results import AuditResult
+from auditor.plan import make_plan
 from auditor.run import Run
 from auditor.store import RunFolder
-
-
-@pytest.fixture(scope="module")
-def plan(classifier, twin, images) -> Plan:
-    """Five images in parts of two, at two σ."""
-    few = auditor.from_arrays(images.pixels[:5], images.labels[:5])
-    planned = make_plan(
-        classifier, few, twins=[twin], effort="quick", sigmas=(0.1,), samples=3, budget=60
-    )
-    fewer = dataclasses.replace(planned.settings, chunk=2, quality_images=0, bound_images=1)
-    return dataclasses.replace(planned, settings=fewer)
-
-
-@pytest.fixture(scope="module")
-def alone(plan, tmp_path_factory) -> AuditResult:
-    """What one process finds."""
-    return execute(plan, RunFolder(tmp_path_factory.mktemp("alone")), command="")
-
-
-def figures(result) -> dict:
-    record = json.loads(result.to_json())
-    return {name: record[name] for name in ("measurements", "recommendation", "bounds", "costs")}
 
 
 class Killer:
@@ -64,7 +39,7 @@ class Killer:
             os.kill(worker.process.pid, signal.SIGKILL)
 
 
-def test_two_workers_one_of_them_killed_find_what_one_process_finds(plan, alone, tmp_path):
+def test_two_workers_one_of_them_killed_find_what_one_process_finds(plan, alone, figures, tmp_path):
     executor = Processes(2)
     killer = Killer(executor)
     shared = execute(
@@ -98,7 +73,7 @@ class Backwards(Here):
         return finished
 
 
-def test_the_order_of_tasks_changes_nothing(plan, alone, tmp_path):
+def test_the_order_of_tasks_changes_nothing(plan, alone, figures, tmp_path):
     executor = Backwards()
     other = execute(plan, RunFolder(tmp_path / "run"), command="", executor=executor)
     assert figures(other) == figures(alone)
