@@ -23,6 +23,7 @@ from auditor.engine import execute
 from auditor.errors import AuditorError, IncompleteRunError, InputError
 from auditor.executors import choose_executor
 from auditor.harden_command import harden
+from auditor.labels import printable
 from auditor.methods_command import methods
 from auditor.metrics_command import metrics
 from auditor.options import (
@@ -173,9 +174,7 @@ def audit(
     stderr = Console(stderr=True, quiet=quiet, highlight=False)
     asked["workers"] = workers
     learning = None if retraining is None else check_retraining(retraining)
-    plan = asked_plan(
-        **asked, workers=workers
-    )  # before training, so that a mistake does not cost hours
+    plan = asked_plan(**asked)  # before training, so that a mistake does not cost hours
     if learning is not None and dry_run:
         stderr.print("A dry run trains no members: what they cost is not counted.")
     elif learning is not None:
@@ -233,7 +232,9 @@ def main() -> None:
     try:
         code = cli.main(prog_name="auditor", standalone_mode=False)
     except AuditorError as error:
-        click.echo(f"Error: {error}", err=True)
+        # Names from hostile files may hold what moves a terminal's cursor or rewrites its lines.
+        lines = map(printable, str(error).split("\n"))
+        click.echo("Error: " + "\n".join(lines), err=True)
         code = error.exit_code
     except click.ClickException as error:
         error.show()

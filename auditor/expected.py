@@ -32,6 +32,7 @@ def expected_tasks(plan: Plan) -> dict[str, Expected]:
             images=count,
             twins=len(plan.twins),
             classes=plan.classifier.classes,
+            ensembles=len(plan.ensembles),
             method=plan.method,
         )
         return gradients([c for c in costs if c.probe in probes and c.probe in wanted])

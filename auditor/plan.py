@@ -23,7 +23,7 @@ from auditor.evidence import FEWEST_IMAGES
 from auditor.explanation import examine, load_explanation, try_on
 from auditor.glance import GLANCE, LEFT_OUT
 from auditor.images import ImageSet
-from auditor.memory import largest_batch, memory_in_use
+from auditor.memory import halving, largest_batch, memory_in_use
 from auditor.models import Classifier
 from auditor.preflight import run_preflight
 from auditor.probes.quality import unavailable
@@ -163,16 +163,20 @@ def make_plan(
             dataclasses.replace(row, value=found.words) if row.name == "samples" else row
             for row in origins
         )
-    predicted = cost.estimate(
-        settings,
-        x=sample,
-        images=len(images.names),
-        models=models,
-        classes=classifier.classes,
-        ensembles=len(ensembles),
-        leave_out=(*omitted, *(LEFT_OUT if effort == GLANCE else ())),
-        method=method,
-    )
+
+    def estimate(batch: int) -> cost.Estimate:
+        return cost.estimate(
+            settings,
+            x=sample,
+            images=len(images.names),
+            models=[dataclasses.replace(model, batch=batch) for model in models],
+            classes=classifier.classes,
+            ensembles=len(ensembles),
+            leave_out=(*omitted, *(LEFT_OUT if effort == GLANCE else ())),
+            method=method,
+        )
+
+    predicted, batch = halving(batch, estimate)
     control = None
     if "control" not in omitted:
         control = classifier.reinitialized(

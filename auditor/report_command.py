@@ -11,6 +11,7 @@ import click
 import reports
 from auditor.again import decide_again
 from auditor.errors import AuditorError, InputError
+from auditor.labels import printable
 from auditor.results import AuditResult
 from auditor.seal import sealed
 from profiles import available, load_profile
@@ -90,7 +91,7 @@ def write_reports(
                 "then use auditor report."
             ) from error
         if not quiet:
-            click.echo(f"Report: {target}")
+            click.echo(f"Report: {printable(str(target))}")
 
 
 def in_folder(run: Path, formats: Sequence[str]) -> dict[str, Path]:

@@ -60,8 +60,8 @@ def test_an_audit_goes_on_with_half_the_batch_and_says_so(small, images, room, t
 
 
 def test_a_plan_starts_with_a_batch_that_fits(small, images, room):
-    room(10)
-    assert make_plan(small, images, batch=64, **GLANCE).batch == 8
+    room(20)
+    assert make_plan(small, images, batch=64, **GLANCE).batch == 16
 
 
 def test_not_even_one_image(small, images, room, tmp_path):
@@ -114,12 +114,11 @@ def test_no_sizes(text):
 
 
 def test_what_a_gradient_keeps(small):
-    """One value in sixteen of each activation is enough to see that no storage counts twice."""
     evaluator = Evaluator(model=small, batch=8)
     one, four = (saved_bytes(evaluator, torch.rand(n, 1, 12, 12)) for n in (1, 4))
-    # By hand, for one image: input, convolution, ramp and pooling with its indices, in bytes.
-    least = 4 * (144 + 6 * 144 + 216) + 8 * 216
-    assert least <= one <= 3 * least
+    # By hand, for one image: the ramp's output, which pooling needs too, and pooling's indices.
+    least = 4 * 6 * 144 + 8 * 6 * 36
+    assert least <= one <= 1.5 * least
     assert four == pytest.approx(4 * one, rel=0.1)
 
 
@@ -163,6 +162,7 @@ def test_other_precisions_are_refused(here, options, message):
         auditor.load_model("net.py:network", input_size=12, **options)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_a_graph_keeps_its_precision(here, networks):
     torch.jit.trace(networks[0], torch.rand(1, 1, 12, 12)).save("net.ts")
     with pytest.raises(InputError, match="precision written into it"):
@@ -172,7 +172,8 @@ def test_a_graph_keeps_its_precision(here, networks):
 def test_memory_on_the_command_line(run, here):
     line = ["audit", "--model", "net.py:network", "--input-size", "12", "--images", "few.npz"]
     line += ["--effort", "glance", "--dry-run"]
-    assert run([*line, "--memory", "64G"])[0] == 0
+    code, _, err = run([*line, "--memory", "64G"])
+    assert code == 0, err
     code, _, err = run([*line, "--memory", "1M"])
     assert code == 2
     assert err.startswith("Error: --memory: 1 MiB are too little.")
