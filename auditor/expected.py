@@ -49,6 +49,7 @@ def expected_tasks(plan: Plan) -> dict[str, Expected]:
         "transfer": (1, total(s.sigmas, "transfer_matrix")),
         "quality": (shown, total(s.sigmas, "quality")),
         "doubled": (parts * len(s.smooth_epsilons), float(doubled)),
+        "draws": (1, total(s.sigmas, "follow_up")),
         "gallery": (1, total(s.sigmas, "gallery")),
         "bounds": (bounded, total(s.sigmas, "bounds")),
     }

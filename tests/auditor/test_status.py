@@ -77,7 +77,8 @@ def test_what_is_expected_is_what_is_predicted(plan, classifier, images, twin):
     }
     whole = make_plan(classifier, images, twins=[twin], effort="quick", samples=6, budget=120)
     kinds = expected_tasks(whole)
-    assert {kind.partition("-")[0] for kind in kinds} == {
+    # Whether there will be follow-up measurements depends on the profile.
+    assert {kind.partition("-")[0] for kind in kinds} - {"draws"} == {
         *("clean", "sigma", "transfer", "quality", "doubled", "gallery", "bounds"),
     }
     total = sum(of.tasks * of.gradients for of in kinds.values())
