@@ -17,6 +17,7 @@ from auditor.images import ImageSet, from_arrays, load_images
 from auditor.loading import load_model, load_twin
 from auditor.models import Classifier, from_network
 from auditor.results import AuditResult
+from auditor.several import audit_methods
 from auditor.version import __version__
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "attack",
     "audit",
+    "audit_methods",
     "from_arrays",
     "from_cam",
     "from_captum",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from auditor.attributions.registry import find_method
 from auditor.bounds.training import parse_training
 from auditor.errors import InputError
 from auditor.memory import parse_memory
 from auditor.options import choose_device, explanation, load_input, load_twins
-from auditor.plan import Plan, make_plan
+from auditor.plan import Plan, known_profile, make_plan
+from auditor.several import METHODS, Several
 from auditor.specs import parse_floats, parse_samples, parse_target
 from auditor.store import MEMBERS
 
@@ -22,14 +26,37 @@ _NOT_OF_THE_PLAN = {
 }
 
 
-def asked_plan(
+def asked_plan(*, method: str | None, explain: str | None, profile: str, **asked: Any) -> Plan:
+    """Load what the options name, check it and plan the audit.
+
+    Raises
+    ------
+    InputError
+        If it cannot be audited as asked.
+    """
+    return asked_planner(**asked)(
+        profile=profile, explain=explanation(method=method, explain=explain)
+    )
+
+
+def asked_plans(
+    *, several: tuple[str, ...], explain: str | None, profile: str, **asked: Any
+) -> Plan | Several:
+    """The plan of one method, or those of several; errors are those of :func:`asked_plan`."""
+    if len(several) < 2:
+        method = several[0] if several else None
+        return asked_plan(method=method, explain=explain, profile=profile, **asked)
+    if explain is not None:
+        raise InputError("--method and --explain both say how maps are made. Leave one out.")
+    methods = [find_method(spec) for spec in several]
+    return Several.of(methods, known_profile(profile), asked_planner(**asked))
+
+
+def asked_planner(
     *,
     twins: tuple[str, ...],
     members: tuple[Path, ...],
     target: str,
-    method: str | None,
-    explain: str | None,
-    profile: str,
     effort: str,
     sigma: str | None,
     epsilon: str | None,
@@ -45,8 +72,8 @@ def asked_plan(
     workers: int,
     trust_pickle: bool,
     **given: Any,
-) -> Plan:
-    """Load what the options name, check it and plan the audit.
+) -> Callable[..., Plan]:
+    """Load what the options name, for plans of a ``profile`` and an explanation ``explain``.
 
     Raises
     ------
@@ -61,10 +88,10 @@ def asked_plan(
     }
     classifier, images = load_input(seed=seed, **common, **given)
     others, ensembles = load_twins(twins, members, like=classifier, **common)
-    return make_plan(
+    return functools.partial(
+        make_plan,
         classifier,
         images,
-        profile=profile,
         twins=others,
         ensembles=ensembles,
         effort=effort,
@@ -80,7 +107,6 @@ def asked_plan(
         k=k,
         seed=seed,
         target=parse_target(target),
-        explain=explanation(method=method, explain=explain),
     )
 
 
@@ -104,6 +130,11 @@ def recorded_plan(command: str, audit: click.Command, *, run: Path, trust_pickle
             f"The recorded command cannot be repeated here: {command}\n"
             "Only audits from the command line have one."
         ) from error
+    several = context.params.pop("several")
+    if len(several) > 1:
+        names = ", ".join(str(run / METHODS / find_method(spec).name) for spec in several)
+        raise InputError(f"{run}: holds the audits of several methods. Name one: {names}.")
+    context.params["method"] = several[0] if several else None
     options = {n: v for n, v in context.params.items() if n not in _NOT_OF_THE_PLAN}
     if context.params["retraining"] is not None:
         options["members"] = (*options["members"], run / MEMBERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 import traceback
@@ -14,7 +15,7 @@ import torch
 from rich.console import Console
 
 import reports
-from auditor.asked import asked_plan
+from auditor.asked import asked_plans
 from auditor.asked_members import check_retraining, retrained
 from auditor.attack_command import attack
 from auditor.check_command import check
@@ -30,8 +31,8 @@ from auditor.options import (
     command_line,
     compute_options,
     executor_options,
-    explain_option,
     input_options,
+    methods_option,
     precision_options,
     target_option,
 )
@@ -43,6 +44,7 @@ from auditor.report_command import in_folder, report, report_options, write_repo
 from auditor.results import AuditResult
 from auditor.retrain_command import retrain
 from auditor.settings import CHOICES
+from auditor.several import Several
 from auditor.sigma_command import sigma as sigma_command
 from auditor.status_command import status
 from auditor.store import RunFolder
@@ -94,7 +96,7 @@ def cli() -> None:
     "'--images train/ --setting dt'.",
 )
 @target_option
-@explain_option
+@methods_option
 @click.option(
     "--profile",
     default="compliance",
@@ -169,29 +171,41 @@ def audit(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    performing = choose_executor(kind=executor, workers=workers, threads=threads)
+    performing = functools.partial(choose_executor, kind=executor, workers=workers, threads=threads)
+    performing()  # says what is wrong before anything is loaded
     folder = RunFolder.check(run, resume=resume)
     stderr = Console(stderr=True, quiet=quiet, highlight=False)
     asked["workers"] = workers
     learning = None if retraining is None else check_retraining(retraining)
-    plan = asked_plan(**asked)  # before training, so that a mistake does not cost hours
+    plans = asked_plans(**asked)  # before training, so that a mistake does not cost hours
     if learning is not None and dry_run:
         stderr.print("A dry run trains no members: what they cost is not counted.")
     elif learning is not None:
         made = retrained(learning, asked, run=run, quiet=quiet or as_json)
-        plan = asked_plan(**asked | {"members": (*asked["members"], made)})
-    for name, reason in plan.images.unreadable:
+        plans = asked_plans(**asked | {"members": (*asked["members"], made)})
+    several = list(plans.plans.values()) if isinstance(plans, Several) else [plans]
+    for name, reason in several[0].images.unreadable:
         stderr.print(f"Skipped {name}: {reason}", style="yellow", markup=False)
+    told = [forecast(plan) for plan in several]
     if dry_run:
         if as_json:
-            click.echo(json.dumps(forecast(plan), indent=1))
+            click.echo(json.dumps(told[0] if len(told) == 1 else told, indent=1))
         elif not quiet:
-            Console(highlight=False).print(reports.cost_table(**forecast(plan)))
+            for each in told:
+                Console(highlight=False).print(reports.cost_table(**each))
         return 0
-    stderr.print(reports.cost_table(**forecast(plan)))
+    for each in told:
+        stderr.print(reports.cost_table(**each))
     with contextlib.ExitStack() as stack:
         bar = None if quiet else stack.enter_context(Bar(stderr))
-        result = execute(plan, folder, command=command_line(), progress=bar, executor=performing)
+        if isinstance(plans, Several):
+            result = plans.execute(
+                folder, command=command_line(), executor=performing, progress=bar
+            )
+        else:
+            result = execute(
+                plans, folder, command=command_line(), progress=bar, executor=performing()
+            )
     if as_json:
         quiet = True
     elif not quiet:

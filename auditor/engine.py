@@ -219,12 +219,18 @@ def _execute(
         timings=run.timings | {"one gradient": fixed["seconds_per_gradient"]},
     )
     result = dataclasses.replace(result, other_profiles=of_every_profile(result))
-    if gallery:
-        write_npz(folder.path / "maps.npz", gallery)
+    result = write_result(folder, dataclasses.replace(result, gallery=gallery))
+    folder.log("finished", verdict=recommendation.verdict, elapsed=run.elapsed)
+    return result
+
+
+def write_result(folder: RunFolder, result: AuditResult) -> AuditResult:
+    """Write ``audit.json``, ``maps.npz`` and their hashes, and read the result back."""
+    if result.gallery:
+        write_npz(folder.path / "maps.npz", result.gallery)
     text = result.to_json()
     write_atomically(folder.path / "audit.json", text.encode("utf-8", "backslashreplace"))
     seal = seal_text(folder.path, ("audit.json", "maps.npz"))
     write_atomically(folder.path / SEAL, seal.encode())
-    folder.log("finished", verdict=recommendation.verdict, elapsed=run.elapsed)
     # Read back, so that a report made now and one made from the folder are the same to the byte.
-    return dataclasses.replace(AuditResult.from_json(text), gallery=gallery)
+    return dataclasses.replace(AuditResult.from_json(text), gallery=result.gallery)

@@ -63,21 +63,34 @@ def input_options(command: Command) -> Command:
     )
 
 
+_EXPLAIN = click.option(
+    "--explain",
+    metavar="FILE.py:FN",
+    help="Instead, your own explanation, fn(model, x, target) -> map.",
+)
+
+
 def explain_option(command: Command) -> Command:
     """Take ``--method`` and ``--explain``, for :func:`explanation`."""
-    return _all(
-        command,
-        click.option(
-            "--method",
-            metavar="NAME[,key=value...]",
-            help="How maps are made; auditor methods lists all.  [default: simple_grad]",
-        ),
-        click.option(
-            "--explain",
-            metavar="FILE.py:FN",
-            help="Instead, your own explanation, fn(model, x, target) -> map.",
-        ),
+    method = click.option(
+        "--method",
+        metavar="NAME[,key=value...]",
+        help="How maps are made; auditor methods lists all.  [default: simple_grad]",
     )
+    return _all(command, method, _EXPLAIN)
+
+
+def methods_option(command: Command) -> Command:
+    """Take ``--method``, of which there may be ``several``, and ``--explain``."""
+    method = click.option(
+        "--method",
+        "several",
+        multiple=True,
+        metavar="NAME[,key=value...]",
+        help="How maps are made; auditor methods lists all. Repeatable: the best one is found "
+        "together with its sigma.  [default: simple_grad]",
+    )
+    return _all(command, method, _EXPLAIN)
 
 
 def explanation(*, method: str | None, explain: str | None) -> object:

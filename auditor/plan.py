@@ -99,11 +99,7 @@ def make_plan(
     Parameters are those of :func:`auditor.engine.audit`; ``origin`` names where the settings in
     ``given`` come from.
     """
-    if not isinstance(profile, Profile):
-        try:
-            profile = load_profile(profile)
-        except ProfileError as error:
-            raise InputError(str(error)) from error
+    profile = known_profile(profile)
     if batch is not None and batch < 1:
         raise InputError(f"batch {batch} is too small: give at least 1.")
     method = load_explanation(explain)
@@ -215,6 +211,16 @@ def make_plan(
         device=device,
         estimate=predicted,
     )
+
+
+def known_profile(profile: str | Path | Profile) -> Profile:
+    """A profile by its name or file; one that cannot be used raises :class:`InputError`."""
+    if isinstance(profile, Profile):
+        return profile
+    try:
+        return load_profile(profile)
+    except ProfileError as error:
+        raise InputError(str(error)) from error
 
 
 def usual_batch(shape: tuple[int, int, int]) -> int:

@@ -41,6 +41,7 @@ __all__ = [
     "Gate",
     "ImageIdentity",
     "Measurement",
+    "MethodAnswer",
     "ModelIdentity",
     "ProfileAnswer",
     "ProfileRecord",
@@ -311,6 +312,36 @@ class ProfileAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MethodAnswer:
+    """What the audit of one of several methods found.
+
+    Attributes
+    ----------
+    name
+        Of the method.
+    verdict
+        Of its own audit, as in :class:`Recommendation`, or ``not applicable``.
+    sigma, objective
+        Its best σ on the screening half and the profile's objective there; ``None`` where no σ is
+        admissible.
+    gradients
+        For one explanation at that σ.
+    chosen
+        Whether the audit's answer is this method's.
+    reason
+        The first reason of its verdict, or why the model cannot support the method.
+    """
+
+    name: str
+    verdict: str
+    sigma: float | None
+    objective: Estimate | None
+    gradients: int | None
+    chosen: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """Model evaluations by probe: each is one gradient, or one forward pass, of one image."""
 
@@ -324,7 +355,8 @@ class AuditResult:
     """A finished audit.
 
     ``not_applicable`` holds the probes that this model cannot have, each with the reason;
-    ``follow_ups`` what was checked at the σ that a profile recommends, by σ.
+    ``follow_ups`` what was checked at the σ that a profile recommends, by σ; ``methods`` the
+    answers of each, where several were audited: all else is of the one that was chosen.
     ``gallery`` holds the pictures of some images (from ``maps.npz``, not in the JSON): ``index``
     (g,), the first ``worst`` of them those whose unsmoothed map moved most, the others in the
     middle; ``image`` (g, C, H, W) in [0, 1]; at each of ``sigmas`` (s,) the ``perturbed`` image
@@ -361,6 +393,7 @@ class AuditResult:
     subgroups: tuple[SubgroupEstimate, ...] = ()
     other_profiles: tuple[ProfileAnswer, ...] = ()
     follow_ups: tuple[FollowUp, ...] = ()
+    methods: tuple[MethodAnswer, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     not_applicable: Mapping[str, str] = field(default_factory=dict)
     bounds: tuple[Bound, ...] = ()

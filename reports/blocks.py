@@ -14,6 +14,7 @@ _STATUS = {
     "fail": ("bad", "✗ fail"),
     "inconclusive": ("open", "? inconclusive"),
     "provisional": ("open", "? provisional"),
+    "not applicable": ("none", "– not applicable"),
     "not run": ("none", "– not run"),
     "admissible": ("good", "✓ admissible"),
     "rejected": ("bad", "✗ rejected"),

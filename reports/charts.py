@@ -63,7 +63,8 @@ def nice_ticks(low: float, high: float, *, most: int = 6) -> tuple[float, ...]:
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(power * m for m in (1, 2, 2.5, 5, 10, 20) if span / (power * m) <= most)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return tuple(round(i * step, 12) for i in range(first, max(last, first + 1) + 1))
+    places = max(12, 2 - math.floor(math.log10(step)))
+    return tuple(round(i * step, places) for i in range(first, max(last, first + 1) + 1))
 
 
 def grid_chart(

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 TITLE = "Audit of explanations"
 
+METHODS_READING = (
+    "Each method was audited by itself, on the same images in the same halves. This report is of "
+    "the pair of method and σ with the best objective on the screening half, of {pairs} pairs "
+    "(bold). It alone was judged on the confirmation half for the verdict, and no other takes its "
+    "place. Objectives are on the screening half; gradients are for one explanation. The runs of "
+    "the other methods are in the folder methods."
+)
+
 VERDICTS = {
     "recommended": "Recommended: σ = {sigma}",
     "no_sigma": "No σ can be recommended",

@@ -8,7 +8,7 @@ from auditor.results import AuditResult, CriterionResult, Gate, SigmaOption
 from reports import sentences, text
 from reports.blocks import bullets, facts, paragraph, status, subsection, table
 from reports.charts import Candidate, bar_chart, front_chart
-from reports.formatting import NOTHING, Markup, estimate_cell, markup, number, percent, short
+from reports.formatting import NOTHING, Markup, count, estimate_cell, markup, number, percent, short
 from reports.series import estimate, focus, headline_epsilon
 from reports.style import LOOKS
 
@@ -27,6 +27,7 @@ def build(result: AuditResult) -> list[Flowable]:
             )
         ),
     ]
+    parts += _methods(result)
     if answer.reasons:
         parts += [subsection("Reasons"), *bullets(answer.reasons)]
     if not answer.options:
@@ -36,6 +37,34 @@ def build(result: AuditResult) -> list[Flowable]:
     parts += _gates(answer.options)
     parts += _criteria(result)
     return parts
+
+
+def _methods(result: AuditResult) -> list[Flowable]:
+    """The answers of all methods, where several were audited."""
+    if not result.methods:
+        return []
+    pairs = len(result.recommendation.options) * sum(
+        m.verdict != "not applicable" for m in result.methods
+    )
+    return [
+        subsection("Every method that was audited"),
+        paragraph(text.METHODS_READING.format(pairs=pairs), "caption"),
+        table(
+            ("Method", "Its verdict", "Its σ", "Objective", "Gradients", "Why"),
+            [
+                (
+                    _emphasized(method.name, method.chosen),
+                    status(method.verdict),
+                    short(method.sigma),
+                    estimate_cell(method.objective),
+                    NOTHING if method.gradients is None else count(method.gradients),
+                    method.reason,
+                )
+                for method in result.methods
+            ],
+            (1.6, 1.3, 0.7, 1.6, 0.9, 3.6),
+        ),
+    ]
 
 
 def _options(result: AuditResult) -> Flowable:

@@ -68,6 +68,12 @@ def test_visible_text_is_printable_and_markup_is_closed(text):
     assert isinstance(markup(text), Markup)
 
 
+def test_values_that_are_all_but_zero_have_an_axis():
+    ticks = nice_ticks(0.0, 3e-15)
+    assert ticks[0] == 0
+    assert 3e-15 <= ticks[-1] < 1e-14
+
+
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
 def test_ticks_cover_the_range(low, span):
     ticks = nice_ticks(low, low + span)
