@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo imagenet fashion-mnist stability hardening test test-slow lint types format benchmark clean
+.PHONY: help demo imagenet fashion-mnist stability hardening test test-slow faults lint types format benchmark clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test: .venv/.dev ## Run the tests
 
 test-slow: .venv/.dev ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -q -m slow
+
+faults: .venv/.dev ## Kill audits, fill disks, lose workers and damage files, for half an hour
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults --long -m "slow or not slow"
 
 lint: .venv/.dev ## Check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
