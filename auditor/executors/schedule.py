@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from auditor.executors.jobs import Executor, Finished, Job, Work
@@ -32,12 +33,11 @@ def schedule(
     ready: dict[str, Arrays] = {}
 
     def fill() -> None:
-        for job in list(waiting.values()):
-            if len(running) == executor.slots:
-                return
-            if all(folder.done(name) for name in job.needs):
-                running.add(waiting.pop(job.name).name)
-                executor.submit(send(job))
+        able = (job for job in waiting.values() if all(map(folder.done, job.needs)))
+        # No more are looked at than can go: there may be a hundred thousand.
+        for job in list(itertools.islice(able, executor.slots - len(running))):
+            running.add(waiting.pop(job.name).name)
+            executor.submit(send(job))
 
     for job in jobs:
         while job.name in waiting or job.name in running:

@@ -233,7 +233,7 @@ def test_damaged_results(plan, tmp_path, long):
         return AuditResult.load(folder)
 
     @settings(
-        max_examples=150 if long else 12, suppress_health_check=list(HealthCheck), database=None
+        max_examples=150 if long else 6, suppress_health_check=list(HealthCheck), database=None
     )
     @given(edits)
     def check(changes):

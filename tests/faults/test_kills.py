@@ -53,7 +53,7 @@ def ended(number: int, within: float) -> int | None:
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_kills_at_random_moments(kind, plan, undisturbed, tmp_path, long):
     random = np.random.default_rng(int(kind))
-    wanted = 150 if long else 4
+    wanted = 150 if long else 3
     start = time.monotonic()
     number = child(plan, tmp_path / "timed")
     assert ended(number, 100) == 0
