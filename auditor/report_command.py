@@ -49,8 +49,8 @@ def report_options(command: Command) -> Command:
 def report(*, run: Path, formats: tuple[str, ...], paper: str, output: Path | None) -> int:
     """Render the report of a finished RUN folder again, without measuring.
 
-    Files go to the run folder: report.pdf, report.html, report.json, report.xml
-    (junit) and report.md (markdown).
+    Files go to the run folder: report.pdf, report.html, report.json, images.csv,
+    report.xml (junit) and report.md (markdown).
     """
     if output is not None and len(formats) > 1:
         raise InputError("--output names one file: give one --format, or leave it out.")

@@ -421,9 +421,11 @@ class AuditResult:
 
     def to_json(self) -> str:
         """JSON text with sorted keys; infinite or NaN numbers raise ``ValueError``."""
-        record = dataclasses.asdict(dataclasses.replace(self, gallery={}))
+        record = _fields(self)
         del record["gallery"]
-        return json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return json.dumps(
+            record, sort_keys=True, ensure_ascii=False, allow_nan=False, default=_fields
+        )
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "audit.json") -> AuditResult:
@@ -531,3 +533,8 @@ def _members_fit(
         )
     except (KeyError, ValueError):
         return False
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """A record's own fields, without the deep copies of ``dataclasses.asdict``."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}

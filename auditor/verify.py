@@ -75,7 +75,7 @@ def verify_pdf(report: Path, *, trust: Sequence[Path] = ()) -> tuple[Finding, ..
     attached = attached_result(report)
     result = AuditResult.from_json(attached.decode(), where=f"{report}, attached audit.json")
     digest = hashlib.sha256(attached).hexdigest()
-    found = [_digest(report, digest), _pages(report, result)]
+    found = [_digest(report, digest), *_table(report, result), _pages(report, result)]
     return *found, *_signatures(report, trust)
 
 
@@ -117,6 +117,17 @@ def _digest(report: Path, digest: str) -> Finding:
         return Finding(what=what, status=SAME, message=f"SHA-256 {digest}")
     message = f"SHA-256 {digest}, but the report was made from {declared or 'unknown results'}."
     return Finding(what=what, status=CHANGED, message=message)
+
+
+def _table(report: Path, result: AuditResult) -> tuple[Finding, ...]:
+    """Whether the attached table of images is that of the results; older reports have none."""
+    with pikepdf.open(report) as pdf:
+        if reports.FILES["csv"] not in pdf.attachments:
+            return ()
+        attached = pdf.attachments[reports.FILES["csv"]].get_file().read_bytes()
+    same = attached == reports.images_csv(result).encode("utf-8", errors="backslashreplace")
+    message = f"The attached {reports.FILES['csv']} is {'' if same else 'not '}that of the results."
+    return (Finding(what="attached table", status=SAME if same else CHANGED, message=message),)
 
 
 def _pages(report: Path, result: AuditResult) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 from reportlab.platypus import Flowable, KeepTogether, Paragraph, Spacer, Table, TableStyle
 
@@ -81,12 +82,34 @@ class _Grid(Table):  # type: ignore[misc]  # reportlab is untyped
         return parts
 
 
+def columns(parts: Sequence[Flowable]) -> Table:
+    """Many short paragraphs in two columns of equal number, the left one first."""
+    half = -(-len(parts) // 2)
+    rows = zip_longest(parts[:half], parts[half:], fillvalue="")
+    return _Grid(
+        [list(row) for row in rows],
+        colWidths=_widths((1, 1), TEXT_WIDTH),
+        style=table_style(
+            [
+                ("VALIGN", (0, 0), (-1, -1), "TOP"),
+                ("LEFTPADDING", (0, 0), (-1, -1), 3),
+                ("RIGHTPADDING", (0, 0), (-1, -1), 9),
+                ("TOPPADDING", (0, 0), (-1, -1), 0.8),
+                ("BOTTOMPADDING", (0, 0), (-1, -1), 1.2),
+                ("LINEBELOW", (0, 0), (-1, -1), 0.3, RULE),
+            ]
+        ),
+        hAlign="LEFT",
+        spaceAfter=8,
+    )
+
+
 def section(title: str) -> Heading:
     """Heading of a section."""
-    return Heading(title, level=0, reserve=90)
+    return Heading(title, level=0, reserve=80)
 
 
-def subsection(title: str, *, reserve: float = 70) -> Heading:
+def subsection(title: str, *, reserve: float = 50) -> Heading:
     """Heading within a section; a chart below it needs a ``reserve`` of its height."""
     return Heading(title, level=1, reserve=reserve)
 
@@ -101,9 +124,9 @@ def lead(sentence: str) -> list[Flowable]:
     return [paragraph(sentence, "lead")] if sentence else []
 
 
-def bullets(texts: Iterable[str]) -> list[Flowable]:
-    """A bulleted list."""
-    return [Paragraph(markup(text), style("bullet"), bulletText="•") for text in texts]
+def bullets(texts: Iterable[str], kind: str = "bullet") -> list[Flowable]:
+    """A bulleted list; of the kind ``note`` in small type."""
+    return [Paragraph(markup(text), style(kind), bulletText="•") for text in texts]
 
 
 def gap(points: float = 6) -> Spacer:
@@ -116,16 +139,24 @@ def together(*parts: Flowable) -> KeepTogether:
     return KeepTogether(list(parts))
 
 
-def picture_table(rows: Sequence[Sequence[object]], widths: Sequence[float]) -> Table:
-    """Pictures and words in rows without rules; each picture has 6 points to its right."""
+def picture_table(
+    rows: Sequence[Sequence[object]],
+    widths: Sequence[float],
+    *spans: tuple[tuple[int, int], tuple[int, int]],
+) -> Table:
+    """Pictures and words in rows without rules; each picture has 6 points to its right.
+
+    ``spans`` are the first and the last (column, row) of cells that are one.
+    """
     look = [
         ("LEFTPADDING", (0, 0), (-1, -1), 0),
         ("RIGHTPADDING", (0, 0), (-1, -1), 6),
         ("TOPPADDING", (0, 0), (-1, -1), 0),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 4),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        *(("SPAN", *span) for span in spans),
     ]
-    return Table(rows, colWidths=list(widths), style=table_style(look), hAlign="LEFT", spaceAfter=6)
+    return Table(rows, colWidths=list(widths), style=table_style(look), hAlign="LEFT", spaceAfter=4)
 
 
 def table_style(commands: Sequence[tuple[object, ...]]) -> TableStyle:
@@ -133,11 +164,15 @@ def table_style(commands: Sequence[tuple[object, ...]]) -> TableStyle:
     return TableStyle([("FONTNAME", (0, 0), (-1, -1), SANS), *commands])
 
 
-def beside(*drawings: Flowable) -> Table:
-    """Charts side by side, each in its share of the width."""
+def beside(*parts: Flowable | list[Flowable], columns: int = 0) -> Table:
+    """Charts or short runs of text side by side on one page, each in its share of the width.
+
+    More ``columns`` than parts leave the last ones empty.
+    """
+    places = max(columns, len(parts))
     return Table(
-        [list(drawings)],
-        colWidths=_widths([1] * len(drawings), TEXT_WIDTH),
+        [[*parts, *[""] * (places - len(parts))]],
+        colWidths=_widths([1] * places, TEXT_WIDTH),
         style=table_style(
             [
                 ("LEFTPADDING", (0, 0), (-1, -1), 0),
@@ -194,22 +229,56 @@ def table(
     )
 
 
-def facts(pairs: Iterable[tuple[str, str]]) -> Table:
-    """Names and values in two columns."""
-    rows = [
+def listing(
+    header: Sequence[str], rows: Sequence[Sequence[str]], weights: Sequence[float]
+) -> Table:
+    """A long table in small type: two rows beside each other, to be read line by line."""
+    head = [Paragraph(markup(cell), style("small head")) for cell in header]
+    body = [[Paragraph(markup(cell), style("small cell")) for cell in row] for row in rows]
+    pairs = zip_longest(body[::2], body[1::2], fillvalue=[""] * len(header))
+    look = [
+        ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LEFTPADDING", (0, 0), (-1, -1), 2),
+        ("RIGHTPADDING", (0, 0), (-1, -1), 1),
+        ("TOPPADDING", (0, 0), (-1, -1), 0.1),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 0.6),
+        ("BACKGROUND", (0, 0), (-1, 0), TINT),
+        ("LINEABOVE", (0, 0), (-1, 0), 0.8, INK),
+        ("LINEBELOW", (0, 0), (-1, -1), 0.3, RULE),
+        ("LINEAFTER", (len(header) - 1, 0), (len(header) - 1, -1), 0.6, RULE),
+        ("LINEBELOW", (0, -1), (-1, -1), 0.8, INK),
+    ]
+    return _Grid(
+        [[*head, *head], *([*left, *right] for left, right in pairs)],
+        colWidths=_widths([*weights] * 2, TEXT_WIDTH),
+        repeatRows=1,
+        style=table_style(look),
+        hAlign="LEFT",
+        spaceAfter=8,
+    )
+
+
+def facts(pairs: Iterable[tuple[str, str]], *, abreast: int = 1) -> Table:
+    """Names and values; ``abreast`` pairs stand in one row, read line by line."""
+    cells = [
         [Paragraph(markup(name), style("head")), Paragraph(markup(value), style("cell"))]
         for name, value in pairs
     ]
+    rows = [
+        [cell for pair in cells[start : start + abreast] for cell in pair]
+        for start in range(0, len(cells), abreast)
+    ]
+    rows = [[*row, *[""] * (2 * abreast - len(row))] for row in rows]
     look = [
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
         ("LEFTPADDING", (0, 0), (-1, -1), 3),
-        ("TOPPADDING", (0, 0), (-1, -1), 2),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 2.5),
+        ("TOPPADDING", (0, 0), (-1, -1), 1.2),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 1.6),
         ("LINEBELOW", (0, 0), (-1, -1), 0.3, RULE),
     ]
     return _Grid(
         rows,
-        colWidths=_widths((1.1, 3.9), TEXT_WIDTH),
+        colWidths=_widths((1.1, 3.9 if abreast == 1 else 1.4) * abreast, TEXT_WIDTH),
         style=table_style(look),
         hAlign="LEFT",
         spaceAfter=8,

@@ -15,7 +15,7 @@ from reports.markers import draw_marker
 from reports.style import BAND, BOLD, INK, QUIET, RULE, SANS, TEXT_WIDTH, Look, text_width
 
 LABEL = 6.6
-_LEFT, _RIGHT, _TOP = 34.0, 6.0, 20.0
+_LEFT, _RIGHT, _TOP = 30.0, 6.0, 20.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,6 @@ from reportlab.platypus import (
     CondPageBreak,
     Flowable,
     Frame,
-    PageBreak,
     PageTemplate,
     Spacer,
 )
@@ -25,16 +24,24 @@ from reports.blocks import Bookmark, Heading, contents_list, paragraph, section
 from reports.outline import SECTIONS
 from reports.style import QUIET, RULE, SANS, TEXT_WIDTH, Paper, register_fonts
 
+MOST_PAGES = 20
 Story = Callable[[Mapping[str, int]], list[Flowable]]
 """What to typeset, given the page of each heading as far as it is known."""
 
 
-def typeset(story: Story, *, title: str, footer: str, paper: Paper) -> bytes:
-    """Pages as PDF bytes, typeset twice: the first pass finds the numbers the second prints."""
+def typeset(*stories: Story, title: str, footer: str, paper: Paper) -> bytes:
+    """Pages as PDF bytes, typeset twice: the first pass finds the numbers the second prints.
+
+    Of several stories, from the longest to the shortest, it is the first with at most
+    :data:`MOST_PAGES`, else the last.
+    """
     register_fonts()
     with _house_settings():
-        first = _Document(title=title, footer=footer, paper=paper, total=0)
-        first.render(story({}))
+        for story in stories:
+            first = _Document(title=title, footer=footer, paper=paper, total=0)
+            first.render(story({}))
+            if first.page <= MOST_PAGES:
+                break
         final = _Document(title=title, footer=footer, paper=paper, total=first.page)
         return final.render(story(first.found))
 
@@ -46,15 +53,15 @@ def typeset_once(story: Story, *, title: str, footer: str, paper: Paper, total: 
         return _Document(title=title, footer=footer, paper=paper, total=total).render(story({}))
 
 
-def report_story(result: AuditResult, paper: Paper) -> Story:
-    """All sections of an audit's report."""
+def report_story(result: AuditResult, paper: Paper, *, brief: bool = False) -> Story:
+    """All sections of an audit's report, ``brief`` where they can be."""
     height = paper.text_height
     titles = [f"{number}. {s.title}" for number, s in enumerate(SECTIONS, start=1)]
 
     def story(pages: Mapping[str, int]) -> list[Flowable]:
         parts: list[Flowable] = []
         for number, part in enumerate(SECTIONS):
-            content = part.build(result)
+            content = ((brief and part.brief) or part.build)(result)
             if number == 0:
                 # page one speaks for itself: a bookmark without a numbered heading
                 parts += [Bookmark(titles[0]), paragraph(text.TITLE, "title")]
@@ -64,9 +71,7 @@ def report_story(result: AuditResult, paper: Paper) -> Story:
                 parts += contents_list([(t, pages.get(t, 0)) for t in titles])
                 parts.append(section(titles[number]))
             else:
-                own_page = part.own_page and len(content) > 1
-                parts += [PageBreak()] if own_page else [CondPageBreak(height / 6), Spacer(1, 12)]
-                parts.append(section(titles[number]))
+                parts += [CondPageBreak(height / 7), Spacer(1, 10), section(titles[number])]
             parts += content
         return parts
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from auditor.results import AuditResult, Estimate
-from reports.formatting import estimate_line, percent, short
-from reports.series import estimate, focus, headline_epsilon, partners
+from reports.formatting import estimate_line, number, percent, short
+from reports.series import estimate, focus, headline_epsilon, one, partners
 
 
 def attacked(result: AuditResult) -> str:
@@ -51,6 +51,57 @@ def smoothed(result: AuditResult) -> str:
     if kept is None:
         return words + "."
     return f"{words}, and {percent(kept.mean)} of the noisy copies keep their class."
+
+
+def explained(result: AuditResult) -> str:
+    """Whether the unsmoothed map, and the one at the σ in question, find the pixels that matter."""
+    random = estimate(result, probe="quality", metric="road_random", sigma=0.0)
+    found = estimate(result, probe="quality", metric="road_morf", sigma=0.0)
+    if found is None or random is None:
+        return ""
+    if found.low > random.high:
+        verdict = "the map finds pixels that the decision rests on"
+    elif found.high < random.low:
+        verdict = "the map misses the pixels that the decision rests on"
+    else:
+        verdict = "these images do not show that the map finds the pixels that matter"
+    words = (
+        "Imputing pixels in the order of the unsmoothed map takes "
+        f"{estimate_line(found)} off the probability of the class, in random order "
+        f"{number(random.mean)}: {verdict}"
+    )
+    sigma = focus(result)
+    smooth = estimate(result, probe="quality", metric="road_morf", sigma=sigma) if sigma else None
+    if smooth is None:
+        return words + "."
+    return f"{words}. At σ = {short(sigma)} it takes {estimate_line(smooth)}."
+
+
+def curved(result: AuditResult) -> str:
+    """How fast the loss's gradient can turn, and on how many images it turned no faster."""
+    predicted = one(result, probe="curvature", metric="hessian_eigenvalue")
+    if predicted is None or predicted.estimate is None:
+        return ""
+    words = (
+        "To first order the gradient of the loss turns by at most "
+        f"{estimate_line(predicted.estimate)} for each unit of perturbation, in the mean"
+    )
+    drifts = result.find(probe="curvature", metric="loss_gradient_drift")
+    # the smallest perturbation is where a first-order statement has its best chance
+    measured = min(drifts, key=lambda m: m.epsilon or 0.0, default=None)
+    if measured is None or measured.estimate is None:
+        return words + "."
+    pairs = [
+        (limit, seen)
+        for limit, seen in zip(predicted.values, measured.values, strict=True)
+        if limit is not None and seen is not None
+    ]
+    held = sum(seen <= limit for limit, seen in pairs) / len(pairs) if pairs else 0.0
+    return (
+        f"{words}; at ε = {short(measured.epsilon)}/255 it turned by "
+        f"{number(measured.estimate.mean)}, and on {percent(held)} of the images by no more than "
+        "that image's limit."
+    )
 
 
 def retrained(result: AuditResult) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from auditor.results import AuditResult, Recommendation
 from reports.files import write_whole
 from reports.html import html
+from reports.images_csv import images_csv
 from reports.junit import junit
 from reports.markdown import markdown
 from reports.pdf import render
@@ -16,6 +17,7 @@ FILES = {
     "pdf": "report.pdf",
     "html": "report.html",
     "json": "report.json",
+    "csv": "images.csv",
     "junit": "report.xml",
     "markdown": "report.md",
 }
@@ -23,6 +25,7 @@ FILES = {
 
 _TEXTS: dict[str, Callable[[AuditResult], str]] = {
     "json": AuditResult.to_json,
+    "csv": images_csv,
     "junit": junit,
     "markdown": markdown,
 }
@@ -47,8 +50,8 @@ def write_report(
     path
         The file to write; its folder must exist. An existing file is replaced.
     form
-        ``pdf``, ``html``, ``json`` (the results themselves, as in ``docs/schema``), ``junit`` or
-        ``markdown``.
+        ``pdf``, ``html``, ``json`` (the results themselves, as in ``docs/schema``), ``csv`` (a row
+        for each image), ``junit`` or ``markdown``.
     paper
         ``a4`` or ``letter``, for ``pdf``.
     others

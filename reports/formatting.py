@@ -107,6 +107,13 @@ def interval(estimate: Estimate) -> str:
     return f"{number(estimate.low)} to {number(estimate.high)}"
 
 
+def _range(estimate: Estimate) -> str:
+    """The interval as short as can be; a dash would read as a minus before a negative limit."""
+    if estimate.low < 0:
+        return interval(estimate)
+    return f"{number(estimate.low)}–{number(estimate.high)}"
+
+
 def estimate_line(estimate: Estimate | None) -> str:
     """Mean, interval and n on one line."""
     if estimate is None:
@@ -119,8 +126,22 @@ def estimate_cell(estimate: Estimate | None) -> Markup:
     if estimate is None:
         return Markup(NOTHING)
     return Markup(
-        f'{number(estimate.mean)}<br/><font size="5.3" color="#555555">{interval(estimate)}</font>'
+        f'{number(estimate.mean)}<br/><font size="5.3" color="#555555">{_range(estimate)}</font>'
     )
+
+
+def estimate_inline(estimate: Estimate | None) -> Markup:
+    """Mean with its interval in small type behind it: one line of a table."""
+    if estimate is None:
+        return Markup(NOTHING)
+    return Markup(
+        f'{number(estimate.mean)} <font size="5.3" color="#555555">{_range(estimate)}</font>'
+    )
+
+
+def aside(text: str) -> Markup:
+    """Text in small type, for what a table repeats in most of its rows."""
+    return Markup(f'<font size="5.8">{markup(text)}</font>')
 
 
 def plural(amount: int, noun: str) -> str:

@@ -77,7 +77,7 @@ def picture(png: bytes, *, side: float, alternative: str) -> Picture:
 def legend(top: float, *, width: float = 90) -> Drawing:
     """The color scale from 0 to ``top``."""
     steps = 45
-    drawing = Drawing(width + 60, 16)
+    drawing = Drawing(width + 60, 14)
     for step in range(steps):
         red, green, blue = (colors(np.array((step + 0.5) / steps)) / 255).tolist()
         drawing.add(

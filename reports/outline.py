@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from reportlab.platypus import Flowable
 
@@ -31,12 +32,12 @@ from reports.sections import (
 class Section:
     """A title and what builds the flowables below it.
 
-    A section with ``own_page`` begins a page, if there is more to show than one paragraph.
+    ``brief`` builds less, for a report that would be too long otherwise.
     """
 
     title: str
     build: Callable[[AuditResult], list[Flowable]]
-    own_page: bool = False
+    brief: Callable[[AuditResult], list[Flowable]] | None = None
 
 
 SECTIONS = (
@@ -46,12 +47,12 @@ SECTIONS = (
     Section("Criteria declared before the results", scope.build_criteria),
     Section("Methods", methods.build),
     Section("Attack results", attack.build),
-    Section("Images and their maps", gallery.build, own_page=True),
+    Section("Images and their maps", gallery.build),
     Section("Effect of smoothing", smoothing.build),
     Section("Quality of the maps", quality.build),
-    Section("Comparison with twins", twins.build),
+    Section("Comparison with twins", twins.build, partial(twins.build, most=1)),
     Section("Curvature", curvature.build),
-    Section("Bounds and certificates", bounds.build, own_page=True),
+    Section("Bounds and certificates", bounds.build),
     Section("The choice of σ", decision.build),
     Section("What would change the choice", answers.build),
     Section("Limitations", closing.build_limitations),
@@ -61,5 +62,5 @@ SECTIONS = (
     Section("Using the recommended σ", closing.build_snippet),
     Section("Glossary", glossary.build),
     Section("Sign-off", closing.build_sign_off),
-    Section("Appendix: image by image", appendix.build, own_page=True),
+    Section("Appendix: image by image", appendix.build, partial(appendix.build, most=60)),
 )

@@ -16,9 +16,12 @@ from reports import sentences, text
 from reports.document import report_story, typeset, typeset_once
 from reports.files import write_whole
 from reports.formatting import visible
+from reports.images_csv import images_csv
 from reports.style import PAPERS
 
 ATTACHMENT = "audit.json"
+TABLE = "images.csv"
+_TYPES = {".json": "application/json", ".csv": "text/csv"}
 
 
 def write_pdf(result: AuditResult, path: str | Path, *, paper: str = "a4") -> None:
@@ -55,13 +58,19 @@ def render(result: AuditResult, *, paper: str = "a4") -> bytes:
     """The report as the bytes of a PDF file."""
     size = PAPERS[paper]
     return _finished(
-        typeset(report_story(result, size), paper=size, **_running(result)),
+        typeset(
+            report_story(result, size),
+            report_story(result, size, brief=True),
+            paper=size,
+            **_running(result),
+        ),
         title=_running(result)["title"],
         subject=visible(f"{sentences.verdict(result)} (purpose: {result.profile.name})"),
         auditor=result.auditor_version,
         created=result.created,
-        # a lone surrogate in a file name becomes its JSON escape, so that the bytes are UTF-8
+        # a lone surrogate in a file name becomes its escape, so that the bytes are UTF-8
         results=result.to_json().encode("utf-8", errors="backslashreplace"),
+        table=images_csv(result).encode("utf-8", errors="backslashreplace"),
     )
 
 
@@ -81,14 +90,20 @@ def render_story(
         subject=visible(subject),
         auditor=latest.auditor_version,
         created=latest.created,
-        results=None,
     )
 
 
 def _finished(
-    pages: bytes, *, title: str, subject: str, auditor: str, created: str, results: bytes | None
+    pages: bytes,
+    *,
+    title: str,
+    subject: str,
+    auditor: str,
+    created: str,
+    results: bytes | None = None,
+    table: bytes | None = None,
 ) -> bytes:
-    """Metadata, and the attached results if there are any."""
+    """Metadata, and what is attached: the results, and their table of images."""
     when = _time(created)
     producer = f"attribution-auditor {visible(auditor)}"
     # reportlab derives nothing from the clock here, pikepdf neither: dates are all set below
@@ -115,8 +130,10 @@ def _finished(
         pdf.docinfo["/CreationDate"] = stamp
         pdf.docinfo["/ModDate"] = stamp
         if results is not None:
-            _attach(pdf, results, when)
+            _attach(pdf, ATTACHMENT, results, "Machine-readable results of this audit", when)
             pdf.docinfo["/ResultsSHA256"] = hashlib.sha256(results).hexdigest()
+        if table is not None:
+            _attach(pdf, TABLE, table, "Results image by image", when)
         buffer = io.BytesIO()
         pdf.save(buffer, deterministic_id=True, recompress_flate=False)
     return buffer.getvalue()
@@ -130,19 +147,19 @@ def _running(result: AuditResult) -> dict[str, str]:
     }
 
 
-def _attach(pdf: pikepdf.Pdf, data: bytes, when: datetime) -> None:
+def _attach(pdf: pikepdf.Pdf, name: str, data: bytes, description: str, when: datetime) -> None:
     file = pikepdf.AttachedFileSpec(
         pdf,
         data,
-        filename=ATTACHMENT,
-        mime_type="application/json",
-        description="Machine-readable results of this audit",
+        filename=name,
+        mime_type=_TYPES[Path(name).suffix],
+        description=description,
         creation_date=_pdf_date(when),
         mod_date=_pdf_date(when),
         relationship=pikepdf.Name.Data,
     )
-    pdf.attachments[ATTACHMENT] = file
-    pdf.Root.AF = pikepdf.Array([file.obj])
+    pdf.attachments[name] = file
+    pdf.Root.AF = pikepdf.Array([*pdf.Root.get("/AF", []), file.obj])
 
 
 def _time(created: str) -> datetime:

@@ -68,8 +68,8 @@ class Paper:
 
 
 PAPERS = {
-    "a4": Paper(width=A4[0], height=A4[1], foot=18 * mm),
-    "letter": Paper(width=LETTER[0], height=LETTER[1], foot=15 * mm),
+    "a4": Paper(width=A4[0], height=A4[1], foot=15 * mm),
+    "letter": Paper(width=LETTER[0], height=LETTER[1], foot=13 * mm),
 }
 
 
@@ -129,20 +129,30 @@ def style(name: str) -> ParagraphStyle:
         "fontName": SANS,
         "bulletFontName": SANS,
         "fontSize": 9,
-        "leading": 12.5,
+        "leading": 12,
         "textColor": INK,
         "alignment": TA_LEFT,
         "spaceAfter": 5,
     }
     changes: dict[str, dict[str, object]] = {
         "body": {},
-        "lead": {"fontSize": 10, "leading": 14, "spaceAfter": 4},
+        "lead": {"fontSize": 10, "leading": 13.5, "spaceAfter": 4},
         "small": {"fontSize": 7.5, "leading": 10, "textColor": QUIET},
-        "caption": {"fontSize": 7.5, "leading": 10, "textColor": QUIET, "spaceAfter": 8},
-        "bullet": {"leftIndent": 12, "bulletIndent": 2, "spaceAfter": 3},
-        "cell": {"fontSize": 7.3, "leading": 9.2, "spaceAfter": 0},
-        "head": {"fontName": BOLD, "fontSize": 7, "leading": 8.6, "spaceAfter": 0},
-        "code": {"fontName": MONO, "fontSize": 7.5, "leading": 10, "spaceAfter": 0},
+        "caption": {"fontSize": 7.5, "leading": 9.5, "textColor": QUIET, "spaceAfter": 6},
+        "note": {
+            "leftIndent": 9,
+            "bulletIndent": 2,
+            "fontSize": 7.5,
+            "leading": 9.4,
+            "spaceAfter": 0.5,
+        },
+        "bullet": {"leftIndent": 12, "bulletIndent": 2, "spaceAfter": 2},
+        "cell": {"fontSize": 7, "leading": 8.4, "spaceAfter": 0},
+        "head": {"fontName": BOLD, "fontSize": 6.8, "leading": 8.2, "spaceAfter": 0},
+        "tight": {"fontSize": 7, "leading": 8.4, "spaceAfter": 0},
+        "small cell": {"fontSize": 6.2, "leading": 7.1, "spaceAfter": 0},
+        "small head": {"fontName": BOLD, "fontSize": 6.2, "leading": 7.4, "spaceAfter": 0},
+        "code": {"fontName": MONO, "fontSize": 7, "leading": 8.6, "spaceAfter": 0},
         "title": {"fontName": BOLD, "fontSize": 11, "leading": 14, "spaceAfter": 2},
         "verdict": {"fontName": BOLD, "fontSize": 24, "leading": 29, "spaceAfter": 0},
         "fact": {"fontName": BOLD, "fontSize": 11.5, "leading": 14, "spaceAfter": 0},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from reports.definitions import QUALITY
+
 TITLE = "Audit of explanations"
 
 METHODS_READING = (
@@ -40,7 +42,23 @@ METRICS = {
     "normalized_fidelity_error": "Fidelity error, normalized",
     "agreement": "Agreement",
     "auc_over_eps": "Area over ε",
+    "target_cosine": "Cosine to the target map",
+    "variance": "Variance over members (map units²)",
+    "accuracy": "Accuracy",
+    "hessian_eigenvalue": "Largest Hessian eigenvalue",
+    "hessian_residual": "Residual of the eigenvalue",
+    "loss_gradient_drift": "Drift of the loss gradient",
+    "rho": "Length of the perturbation",
+    "ris": "Relative input stability",
+    "ros": "Relative output stability",
+    "rrs": "Relative representation stability",
+    "rinfd_noisy_baseline": "Robust infidelity, noisy baseline",
+    "rinfd_squares": "Robust infidelity, squares",
+    "rinfd_bound_noisy_baseline": "Bound of robust infidelity, noisy baseline",
+    "rinfd_bound_squares": "Bound of robust infidelity, squares",
+    **{name: title for name, (title, _) in QUALITY.items()},
 }
+"""Name of a measured quantity → its title in tables, charts and criteria."""
 
 ATTACKS = {
     "random_signs": "random signs",
@@ -151,10 +169,10 @@ ATTACK_READING = (
 )
 
 GALLERY_READING = (
-    "First the images whose unsmoothed maps moved most, then some in the middle. The maps of one "
-    "row share one color scale (white is zero; the darkest blue is the 99th percentile of both "
-    "maps, larger values are clipped). Scales differ between rows because smoothed maps are "
-    "smaller."
+    "First the images whose unsmoothed maps moved most, then some in the middle. Maps "
+    "before and after share the color scale below them, in map units (white is zero; the darkest "
+    "blue is the 99th percentile of both maps, larger values are clipped). Scales differ because "
+    "smoothed maps are smaller."
 )
 
 SMOOTHING_READING = (
@@ -317,7 +335,13 @@ SIGN_OFF = (
     "understood. Without them this is a machine-made draft."
 )
 
+APPENDIX_READING = (
+    "The worst come first, line by line. Class is the predicted one; H the half, S the screening "
+    "and C the confirming one. Columns: {letters}. “–” stands for an image that is excluded from a "
+    "figure, is in neither half or was not measured."
+)
+
 ATTACHMENT = (
     "The machine-readable results (audit.json) are attached to this PDF file and hold every value "
-    "per image behind every figure."
+    "per image behind every figure; so does the attached table images.csv, a row for each image."
 )

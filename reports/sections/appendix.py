@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import string
+
 from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult, Measurement
-from reports.blocks import paragraph, table
-from reports.formatting import count, number, short
+from reports import text
+from reports.blocks import listing, paragraph
+from reports.formatting import NOTHING, count, number, short
 from reports.pictures import class_name
 from reports.sections.attack import worst_case
 from reports.series import focus, headline_epsilon, one
 
 MOST = 200
+_HALVES = {"screen": "S", "confirm": "C"}
 
 
-def build(result: AuditResult) -> list[Flowable]:
-    """The images on which an attack leaves least of the smoothed map."""
+def build(result: AuditResult, *, most: int = MOST) -> list[Flowable]:
+    """The images on which an attack leaves least of the smoothed map, at most ``most`` of them."""
     header, rows = image_table(result)
+    letters = dict(zip(string.ascii_lowercase, header[3:], strict=False))
     total, epsilon = len(result.images.names), headline_epsilon(result)
     lead = f"Attacked: adaptive top-k, ε = {short(epsilon)}/255. " if epsilon is not None else ""
-    if total > MOST:
-        lead += f"The {MOST} worst of {count(total)} images; all are in the attached audit.json. "
-    lead += "“–” stands for an image that is excluded from a figure or was not measured."
-    widths = (2.6, 1.4, 1.3, *[1.1] * (len(header) - 3))
-    return [paragraph(lead), table(header, rows, widths, dense=True)]
+    if total > most:
+        lead += f"The {most} worst of {count(total)} images; all are in the attached images.csv. "
+    lead += text.APPENDIX_READING.format(
+        letters="; ".join(f"{letter}, {name}" for letter, name in letters.items())
+    )
+    brief = [
+        (name, of, _HALVES.get(which, NOTHING), *rest) for name, of, which, *rest in rows[:most]
+    ]
+    widths = (4.2, 1.4, 0.5, *[1.1] * (len(letters) - 1), 1.8)
+    return [paragraph(lead), listing(("Image", "Class", "H", *letters), brief, widths)]
 
 
 def image_table(result: AuditResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -45,8 +55,8 @@ def image_table(result: AuditResult) -> tuple[tuple[str, ...], list[tuple[str, .
         (
             result.images.names[i],
             class_name(result, i),
-            _half(result, i),
-            *(number(m.values[i] if m else None) for m in columns.values()),
+            half(result, i),
+            *(number(m.values[i] if m else None, digits=2) for m in columns.values()),
         )
         for i in _worst_first(result, sigma)[:MOST]
     ]
@@ -64,7 +74,8 @@ def _worst_first(result: AuditResult, sigma: float | None) -> list[int]:
     return sorted(range(len(result.images.names)), key=rank)
 
 
-def _half(result: AuditResult, i: int) -> str:
+def half(result: AuditResult, i: int) -> str:
+    """The half of the images that one belongs to, or why to neither."""
     if i in result.images.screen:
         return "screen"
     return "confirm" if i in result.images.confirm else "misclassified"

@@ -9,7 +9,15 @@ from auditor.results import AuditResult, Measurement
 from reports import findings, text
 from reports.blocks import beside, lead, paragraph, subsection, table
 from reports.charts import grid_chart
-from reports.formatting import NOTHING, count, estimate_cell, estimate_line, number, short
+from reports.formatting import (
+    NOTHING,
+    aside,
+    count,
+    estimate_cell,
+    estimate_inline,
+    estimate_line,
+    short,
+)
 from reports.sections import subgroups
 from reports.series import (
     ALL_ATTACKS,
@@ -30,6 +38,7 @@ from reports.series import (
 from reports.style import LOOKS, TEXT_WIDTH
 
 _HALF = TEXT_WIDTH / 2 - 6
+_ENDS = ("random_signs", "strongest")
 
 
 def build(result: AuditResult) -> list[Flowable]:
@@ -37,7 +46,7 @@ def build(result: AuditResult) -> list[Flowable]:
     rows = _conditions(result)
     if not rows:
         return [paragraph(text.NOT_RUN["attack"])]
-    shown = (0.0, focus(result))
+    shown, epsilon = (0.0, focus(result)), headline_epsilon(result)
     parts: list[Flowable] = [*lead(findings.attacked(result)), paragraph(text.ATTACK_READING)]
     charts = [c for c in (_epsilon_chart(result), _sigma_chart(result)) if c is not None]
     if charts:
@@ -51,33 +60,43 @@ def build(result: AuditResult) -> list[Flowable]:
             )
         )
     parts += [
-        subsection("Top-k overlap, smoothed against unsmoothed"),
+        subsection(f"Top-k overlap, smoothed against unsmoothed{_by_chance(result)}"),
         table(
             (
                 "σ",
-                "ε (1/255)",
+                "ε",
                 "Attack",
                 "Overlap",
                 "Overlap, same noise",
                 "Floor at this σ",
-                "Chance",
                 "n",
                 "Excluded",
             ),
-            [_overlap_row(result, m) for m in rows if m.attack in ATTACKS or m.sigma in shown],
-            (0.95, 0.8, 1.5, 1.6, 1.6, 1.6, 0.9, 0.85, 1.9),
+            [
+                _overlap_row(result, m)
+                for m in rows
+                if (m.sigma in shown or m.epsilon == epsilon)
+                and m.attack
+                in (ALL_ATTACKS if m.sigma in shown and m.epsilon == epsilon else ATTACKS)
+            ],
+            (0.7, 0.65, 1.3, 1.5, 1.5, 1.5, 0.6, 3.1),
             dense=True,
         ),
         subsection("All drift metrics under attack"),
         table(
             ("σ", "ε", "Attack", *(text.METRICS[metric] for metric in DRIFT_METRICS)),
-            [_drift_row(result, m) for m in rows if m.attack in ALL_ATTACKS and m.sigma in shown],
-            (1.05, 0.65, 1.3, *[1.25] * len(DRIFT_METRICS)),
+            [
+                _drift_row(result, m)
+                for m in rows
+                if m.sigma in shown and m.attack in (ALL_ATTACKS if m.epsilon == epsilon else _ENDS)
+            ],
+            (0.8, 0.5, 1.6, *[1.3] * len(DRIFT_METRICS)),
             dense=True,
         ),
         paragraph(
             "Small type: confidence interval over images. n and exclusions as in the table above. "
-            "The other σ are in the attached audit.json.",
+            "Single attacks are printed at the ε at which σ are compared, and so are most σ; the "
+            "rest is in the attached audit.json.",
             "caption",
         ),
         *_natural(result),
@@ -86,6 +105,11 @@ def build(result: AuditResult) -> list[Flowable]:
         *subgroups.build(result),
     ]
     return parts
+
+
+def _by_chance(result: AuditResult) -> str:
+    levels = chance_level(result)
+    return f" ({levels[0].label})" if levels else ""
 
 
 def _natural(result: AuditResult) -> list[Flowable]:
@@ -106,7 +130,7 @@ def _natural(result: AuditResult) -> list[Flowable]:
                 for name in metrics
             ),
             count(m.estimate.n) if m.estimate else "0",
-            exclusions(m),
+            aside(exclusions(m)),
         )
         for m in sorted(found, key=lambda m: m.sigma or 0.0)
     ]
@@ -123,7 +147,8 @@ def _natural(result: AuditResult) -> list[Flowable]:
                 "Excluded",
             ),
             rows,
-            (0.8, 1.8, 1.3, 1.3, 1.3, 1.3, 1.3, 0.6, 1.9),
+            (0.65, 1.6, 1.3, 1.3, 1.3, 1.3, 1.3, 0.6, 1.9),
+            dense=True,
         ),
     ]
 
@@ -141,8 +166,8 @@ def _manipulation(result: AuditResult) -> list[Flowable]:
             (
                 short(m.sigma),
                 short(m.epsilon),
-                estimate_cell(m.estimate),
-                estimate_cell(control),
+                estimate_inline(m.estimate),
+                estimate_inline(control),
                 count(m.estimate.n) if m.estimate else "0",
                 exclusions(m),
             )
@@ -167,7 +192,7 @@ def _transfer_matrix(result: AuditResult) -> list[Flowable]:
     rows = []
     for partner in dict.fromkeys(m.partner for m in found):
         cells = [
-            estimate_cell(
+            estimate_inline(
                 estimate(
                     result,
                     probe="transfer_matrix",
@@ -181,7 +206,7 @@ def _transfer_matrix(result: AuditResult) -> list[Flowable]:
         rows.append((f"found at {partner}", *cells))
     images = max((m.estimate.n for m in found if m.estimate), default=0)
     return [
-        subsection("Transfer between smoothed and unsmoothed explanations"),
+        subsection("Transfer between smoothed and unsmoothed explanations", reserve=80),
         paragraph(
             text.TRANSFER_READING.format(epsilon=short(found[0].epsilon), images=count(images))
         ),
@@ -211,12 +236,11 @@ def _overlap_row(result: AuditResult, m: Measurement) -> tuple[str, ...]:
         short(m.sigma),
         short(m.epsilon),
         text.ATTACKS.get(m.attack or "", m.attack or NOTHING),
-        estimate_cell(m.estimate),
-        estimate_cell(estimate(result, metric="topk_intersection_common", **same)),
-        NOTHING if m.sigma == 0 else estimate_cell(floor),
-        number(m.chance),
+        estimate_inline(m.estimate),
+        estimate_inline(estimate(result, metric="topk_intersection_common", **same)),
+        NOTHING if m.sigma == 0 else estimate_inline(floor),
         count(m.estimate.n) if m.estimate else "0",
-        exclusions(m),
+        aside(exclusions(m)),
     )
 
 
@@ -268,7 +292,7 @@ def _epsilon_chart(result: AuditResult) -> Drawing | None:
         ticks=[short(e) for e in result.epsilons],
         x_title="ε (1/255)",
         width=_HALF,
-        height=190,
+        height=165,
         y_range=(0, 1),
         levels=chance_level(result),
     )
@@ -299,7 +323,7 @@ def _sigma_chart(result: AuditResult) -> Drawing | None:
         ticks=sigma_ticks(result),
         x_title="smoothing σ (pixel units)",
         width=_HALF,
-        height=190,
+        height=165,
         y_range=(0, 1),
         levels=chance_level(result),
         mark=mark,

@@ -13,11 +13,11 @@ from auditor.results import AuditResult, Bound
 from reports import text
 from reports.blocks import bullets, gap, paragraph, subsection, table, table_style
 from reports.charts import Curve, Level, grid_chart
-from reports.formatting import NOTHING, count, number, plural, short
+from reports.formatting import NOTHING, aside, count, join, number, plural, short
 from reports.maps import map_png, picture, scale_top
 from reports.style import LOOKS, TEXT_WIDTH
 
-BRACKETS = ("topk_certificate", "cosine_certificate")
+BRACKETS = {"topk_certificate": "Overlap", "cosine_certificate": "Cosine distance"}
 DIRECTIONS = 4
 """Images whose dominant direction is shown."""
 _SIDE = 72.0
@@ -38,27 +38,32 @@ def build(result: AuditResult) -> list[Flowable]:
 
 
 def _brackets(result: AuditResult) -> list[Flowable]:
-    rows = [
-        (
-            result.images.names[image],
-            "overlap" if bound.name == "topk_certificate" else "cosine distance",
-            short(bound.radius),
-            number(value),
-            number(seen),
-            NOTHING if value is None or seen is None else number(abs(seen - value)),
-        )
-        for bound in result.bounds
-        if bound.name in BRACKETS
-        for image, value, seen in zip(bound.images, bound.values, bound.measured, strict=True)
-        if seen is not None
-    ]
+    known = [b for b in result.bounds if b.name in BRACKETS]
+    brackets = [b for b in known if any(value is not None for value in b.measured)]
     parts: list[Flowable] = [subsection("Brackets of the true worst case", reserve=120)]
-    if not rows:
+    if not brackets:
         return [*parts, paragraph("No attack kept the label, so that no bracket has two sides.")]
-    crossed = sum(len(b.crossed) for b in result.bounds if b.name in BRACKETS)
+    crossed = sum(len(b.crossed) for b in brackets)
     vacuous = [b for b in result.bounds if b.name == "cosine_certificate" and all(b.vacuous)]
-    header = ("Image", "Quantity", "ρ (pixel units)", "Certified", "Attacked", "Width")
-    parts.append(table(header, sorted(rows), (2.6, 1.3, 1.2, 1, 1, 1)))
+    seen = {
+        image
+        for b in brackets
+        for image, value in zip(b.images, b.measured, strict=True)
+        if value is not None
+    }
+    images = sorted(seen, key=result.images.names.__getitem__)
+    cells = [
+        dict(zip(b.images, map(_bracket, b.values, b.measured), strict=True)) for b in brackets
+    ]
+    header = ("Image", *(f"{BRACKETS[b.name]}, ρ = {short(b.radius)}" for b in brackets))
+    rows = [
+        (result.images.names[image], *(column.get(image, NOTHING) for column in cells))
+        for image in images
+    ]
+    parts += [
+        table(header, rows, (2.2, *[1.3] * len(brackets)), dense=True),
+        paragraph("Certified and attacked value; small type: the width between them.", "caption"),
+    ]
     if crossed:
         parts.append(
             paragraph(f"{plural(crossed, 'bracket')} crossed: this is a fault of the auditor.")
@@ -73,6 +78,13 @@ def _brackets(result: AuditResult) -> list[Flowable]:
             )
         )
     return parts
+
+
+def _bracket(certified: float | None, attacked: float | None) -> str:
+    if attacked is None:
+        return NOTHING
+    width = NOTHING if certified is None else number(abs(attacked - certified))
+    return join([f"{number(certified)} to {number(attacked)}", aside(width)])
 
 
 def _curve(result: AuditResult) -> list[Flowable]:
@@ -94,11 +106,11 @@ def _curve(result: AuditResult) -> list[Flowable]:
         ticks=[short(b.radius) for b in certificates],
         x_title="ℓ₂ length ρ of the perturbation, pixel units",
         y_range=(0.0, 1.0),
-        height=150,
+        height=130,
         levels=(Level(value=_chance(result), label=f"chance {short(_chance(result))}"),),
     )
     caption = "Mean over the images looked at; whiskers: the smallest and the largest of them."
-    return [chart, paragraph(caption, "caption"), *bullets(notes)]
+    return [chart, paragraph(caption, "caption"), *bullets(notes, "note")]
 
 
 def _point(place: int, values: Sequence[float | None]) -> tuple[float, float, float, float] | None:
@@ -159,8 +171,8 @@ def _others(result: AuditResult) -> list[Flowable]:
     return [
         subsection("All other bounds", reserve=100),
         paragraph(text.OTHER_BOUNDS_READING),
-        table(header, rows, (2.6, 0.8, 1.1, 1.1, 0.8, 0.9, 2.4)),
-        *bullets(f"{'; '.join(titles)}: {note}" for note, titles in notes.items()),
+        table(header, rows, (2.6, 0.8, 1.1, 1.1, 0.8, 0.9, 2.4), dense=True),
+        *bullets((f"{'; '.join(titles)}: {note}" for note, titles in notes.items()), "note"),
     ]
 
 
@@ -207,7 +219,7 @@ def _assumptions(result: AuditResult) -> list[Flowable]:
     ]
     return [
         subsection("What the bounds assume", reserve=100),
-        table(("Assumption", "Holds", "Why", "Bounds"), rows, (2.6, 1, 2.4, 2.4)),
+        table(("Assumption", "Holds", "Why", "Bounds"), rows, (2.6, 0.7, 2.7, 2.4), dense=True),
         paragraph(
             f"{count(sum(status == 'not met' for _, status, _, _ in rows))} of {count(len(rows))} "
             "assumptions are not met: a bound that rests on one of them is printed for "

@@ -20,7 +20,9 @@ def build_clauses(result: AuditResult) -> list[Flowable]:
     """Which section is evidence towards which clause."""
     return [
         paragraph(text.CLAUSES_LEAD),
-        table(("Clause", "Subject", "Evidence towards it"), text.CLAUSES, (2.2, 3, 2.6)),
+        table(
+            ("Clause", "Subject", "Evidence towards it"), text.CLAUSES, (2.2, 3, 2.6), dense=True
+        ),
     ]
 
 
@@ -28,7 +30,7 @@ def build_parameters(result: AuditResult) -> list[Flowable]:
     """Every parameter and who set it."""
     rows = [(setting.name, setting.value, setting.origin) for setting in result.settings]
     return [
-        table(("Parameter", "Value", "Origin"), rows, (2, 4, 1.2))
+        table(("Parameter", "Value", "Origin"), rows, (2, 4, 1.2), dense=True)
         if rows
         else paragraph("No parameter was recorded.")
     ]
@@ -47,7 +49,8 @@ def build_reproduction(result: AuditResult) -> list[Flowable]:
                 ("Seed", str(result.seed)),
                 ("Effort", result.effort),
                 *sorted(result.environment.items()),
-            )
+            ),
+            abreast=2,
         ),
     ]
     if result.costs:
@@ -59,15 +62,18 @@ def build_reproduction(result: AuditResult) -> list[Flowable]:
         )
         parts += [
             subsection("Costs in model evaluations"),
-            table(("Probe", "Gradients", "Forward passes"), [*rows, total], (3, 1, 1)),
+            table(("Probe", "Gradients", "Forward passes"), [*rows, total], (3, 1, 1), dense=True),
         ]
     if result.timings:
         parts += [
             subsection("Time"),
             facts(
-                (name, seconds(value))
-                for name, value in result.timings.items()
-                if name != "one gradient"  # a price and not a task; see what an explanation costs
+                (
+                    (name, seconds(value))
+                    for name, value in result.timings.items()
+                    if name != "one gradient"  # not a task; see what an explanation costs
+                ),
+                abreast=4,
             ),
         ]
     parts.append(paragraph(text.ATTACHMENT))

@@ -7,12 +7,12 @@ import statistics
 from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult, Measurement
-from reports import text
-from reports.blocks import bullets, paragraph, table
+from reports import findings, text
+from reports.blocks import beside, bullets, lead, paragraph, table
 from reports.charts import scatter_chart
-from reports.formatting import NOTHING, count, estimate_cell, number, plural, short
+from reports.formatting import NOTHING, aside, count, estimate_inline, number, plural, short
 from reports.series import exclusions, one
-from reports.style import LOOKS
+from reports.style import LOOKS, TEXT_WIDTH
 
 MOST_POINTS = 1000
 _NEGLIGIBLE = 1e-9  # of the largest value: such points would stretch the axes to nothing
@@ -31,14 +31,17 @@ def build(result: AuditResult) -> list[Flowable]:
     if not measurements:
         return [paragraph(text.NOT_RUN["curvature"])]
     return [
+        *lead(findings.curved(result)),
         table(
             ("Quantity", "ε (1/255)", "Mean", "Median", "Largest", "n", "Excluded", "Unit"),
             [_row(m) for m in measurements],
-            (3.1, 0.9, 1.6, 1.1, 1.1, 0.8, 1.4, 1.4),
+            (3.1, 0.6, 1.9, 1.0, 1.0, 0.6, 1.2, 1.2),
+            dense=True,
         ),
-        *_scatter(result),
-        paragraph("What the eigenvalue is and is not:"),
-        *bullets(text.CURVATURE_REMARKS),
+        beside(
+            _scatter(result),
+            [paragraph("What the eigenvalue is and is not:"), *bullets(text.CURVATURE_REMARKS)],
+        ),
     ]
 
 
@@ -47,11 +50,11 @@ def _row(m: Measurement) -> tuple[str, ...]:
     return (
         _TITLES.get(m.metric, m.metric.replace("_", " ")),
         short(m.epsilon),
-        estimate_cell(m.estimate),
+        estimate_inline(m.estimate),
         number(statistics.median(values)) if values else NOTHING,
         number(max(values)) if values else NOTHING,
         count(len(values)),
-        exclusions(m),
+        aside(exclusions(m)),
         m.unit,
     )
 
@@ -86,11 +89,13 @@ def _scatter(result: AuditResult) -> list[Flowable]:
         caption += f" Every {step}th image is drawn."
     return [
         scatter_chart(
-            title="Measured drift of the loss gradient per unit of perturbation, against λ",
+            title="Measured drift of the loss gradient, by λ",
             points=shown[::step],
             x_title="largest eigenvalue λ of the loss's input Hessian",
             y_title="‖∇L(x+δ) − ∇L(x)‖ / ‖δ‖",
             look=LOOKS["plain"],
+            width=TEXT_WIDTH / 2 - 6,
+            height=180,
         ),
         paragraph(caption, "caption"),
     ]

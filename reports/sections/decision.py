@@ -6,11 +6,24 @@ from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult, CriterionResult, Gate, SigmaOption
 from reports import sentences, text
-from reports.blocks import bullets, facts, paragraph, status, subsection, table
+from reports.blocks import beside, bullets, facts, paragraph, status, subsection, table
 from reports.charts import Candidate, bar_chart, front_chart
-from reports.formatting import NOTHING, Markup, count, estimate_cell, markup, number, percent, short
+from reports.formatting import (
+    NOTHING,
+    Markup,
+    count,
+    estimate_cell,
+    estimate_inline,
+    join,
+    markup,
+    number,
+    percent,
+    short,
+)
 from reports.series import estimate, focus, headline_epsilon
-from reports.style import LOOKS
+from reports.style import LOOKS, TEXT_WIDTH
+
+_HALF = TEXT_WIDTH / 2 - 6
 
 
 def build(result: AuditResult) -> list[Flowable]:
@@ -24,7 +37,8 @@ def build(result: AuditResult) -> list[Flowable]:
                 ("Objective", result.profile.objective),
                 *sentences.sigma_facts(result),
                 ("No σ chosen", f"in {percent(answer.none_share)} of the bootstrap resamples"),
-            )
+            ),
+            abreast=2,
         ),
     ]
     parts += _methods(result)
@@ -32,8 +46,8 @@ def build(result: AuditResult) -> list[Flowable]:
         parts += [subsection("Reasons"), *bullets(answer.reasons)]
     if not answer.options:
         return [*parts, paragraph("No σ was examined.")]
-    parts += [subsection("Every σ that was examined"), _options(result), *_front(result)]
-    parts.append(_wins(result))
+    parts += [subsection("Every σ that was examined"), _options(result)]
+    parts.append(beside(*filter(None, (_front(result), [_wins(result)]))))
     parts += _gates(answer.options)
     parts += _criteria(result)
     return parts
@@ -76,7 +90,7 @@ def _options(result: AuditResult) -> Flowable:
             status(option.status),
             _tally(sum(g.passed is True for g in option.gates), len(option.gates)),
             _tally(sum(c.status == "pass" for c in option.criteria), len(option.criteria)),
-            estimate_cell(option.objective),
+            estimate_inline(option.objective),
             "yes" if option.on_front else "no",
             percent(option.wins),
         )
@@ -94,7 +108,8 @@ def _options(result: AuditResult) -> Flowable:
             "Bootstrap wins",
         ),
         rows,
-        (0.9, 0.9, 1.5, 1, 1, 1.6, 0.9, 1.0),
+        (0.8, 0.8, 1.5, 0.9, 0.9, 1.9, 0.8, 1.0),
+        dense=True,
     )
 
 
@@ -128,11 +143,12 @@ def _front(result: AuditResult) -> list[Flowable]:
         return []
     return [
         front_chart(
-            title="What an attack leaves against what smoothing costs, for each σ",
+            title="What an attack leaves, what smoothing costs",
             candidates=found,
-            x_title=f"top-k overlap under attack, ε = {short(epsilon)}/255 (right is better)",
+            x_title=f"overlap under attack, ε = {short(epsilon)}/255 (right is better)",
             y_title="fidelity error, normalized (lower is better)",
             look=LOOKS["plain"],
+            width=_HALF,
         ),
         paragraph(text.FRONT_READING, "caption"),
     ]
@@ -143,9 +159,11 @@ def _wins(result: AuditResult) -> Flowable:
     bars = [(short(option.sigma), option.wins) for option in answer.options]
     chosen = focus(result)
     return bar_chart(
-        title="How often each σ was chosen when the images were resampled",
+        title="How often each σ was chosen, images resampled",
         bars=[*bars, ("none", answer.none_share)],
         x_title="smoothing σ (pixel units)",
+        width=_HALF,
+        height=180,
         mark=next((i for i, o in enumerate(answer.options) if o.sigma == chosen), None),
     )
 
@@ -166,7 +184,7 @@ def _gates(options: tuple[SigmaOption, ...]) -> list[Flowable]:
     }
     return [
         subsection("Gates"),
-        table(("σ", *titles.values()), rows, (0.55, *[1.0] * len(titles))),
+        table(("σ", *titles.values()), rows, (0.55, *[1.0] * len(titles)), dense=True),
         *bullets(sorted(open_gates)),
     ]
 
@@ -175,7 +193,7 @@ def _gate_cell(gate: Gate | None) -> Markup:
     if gate is None:
         return status("not run")
     outcome = status(sentences.gate_status(gate))
-    return Markup(f"{outcome}<br/>{markup(sentences.gate_line(gate))}")
+    return join([outcome, sentences.gate_line(gate)])
 
 
 def _criteria(result: AuditResult) -> list[Flowable]:
@@ -192,8 +210,12 @@ def _criteria(result: AuditResult) -> list[Flowable]:
     return [
         subsection("Criteria at every σ, on both halves of the images"),
         paragraph("Result, then means on the screening and on the confirming half.", "caption"),
-        table(("σ", *titles.values()), rows, (0.55, *[1.4] * len(titles))),
-        *([subsection("At the σ in question", reserve=30), *bullets(reasons)] if reasons else []),
+        table(("σ", *titles.values()), rows, (0.55, *[1.4] * len(titles)), dense=True),
+        *(
+            [subsection("At the σ in question", reserve=30), *bullets(reasons, "note")]
+            if reasons
+            else []
+        ),
     ]
 
 
@@ -203,7 +225,7 @@ def _criterion_cell(criterion: CriterionResult | None) -> Markup:
     means = " · ".join(
         number(half.mean) if half else NOTHING for half in (criterion.screen, criterion.confirm)
     )
-    return Markup(f"{status(criterion.status)}<br/>{markup(means)}")
+    return join([status(criterion.status), means])
 
 
 def _tally(passed: int, of: int) -> str:

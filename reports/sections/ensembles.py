@@ -9,7 +9,7 @@ from reportlab.platypus import Flowable
 from auditor.results import AuditResult, Comparison
 from reports.blocks import beside, gap, paragraph, subsection, table
 from reports.charts import Curve, grid_chart
-from reports.formatting import estimate_cell, number, percent, short
+from reports.formatting import count, estimate_cell, number, percent, short
 from reports.sections import members
 from reports.series import drawn, estimate, focus, focus_mark, one, sigma_ticks
 from reports.style import LOOKS, TEXT_WIDTH
@@ -21,6 +21,8 @@ READING = (
     "mean over all pairs. The p-values are those of Wilcoxon's test on the same images, with "
     "Holm's correction for all rows and σ."
 )
+MOST = 2
+"""Ensembles with figures; those that differ in the shuffle alone are one."""
 FIGURES = (
     "Errors are those of S0 (12) and (13). Bias is the distance of a smoothed map from the "
     "unsmoothed one, spread the root of an image's variance over the members: smoothing trades one "
@@ -33,8 +35,8 @@ _SHADED = {
 }
 
 
-def build(result: AuditResult) -> list[Flowable]:
-    """S0's table for all ensembles, then for each its errors, bias and spread over σ."""
+def build(result: AuditResult, *, most: int = MOST) -> list[Flowable]:
+    """S0's table for all ensembles, then for each of ``most`` its errors, bias and spread."""
     names = ensembles(result)
     sigma = focus(result) or next((s for s in reversed(result.sigmas) if s), None)
     if not names or sigma is None:
@@ -45,12 +47,20 @@ def build(result: AuditResult) -> list[Flowable]:
         _similarity(result, names, sigma),
         gap(),
     ]
-    for title, group in _groups(names).items():
+    groups = _groups(names)
+    for title, group in list(groups.items())[:most]:
         charts = _charts(result, group)
-        parts += [subsection(title, reserve=225), paragraph(_members(result, group))]
+        parts += [subsection(title, reserve=170), paragraph(_members(result, group))]
         if charts:
             parts += [beside(*charts), paragraph(f"{_SHADED[len(group) > 1]} {FIGURES}", "caption")]
         parts += members.build(result, group[0], names.index(group[0]))
+    if len(groups) > most:
+        parts.append(
+            paragraph(
+                f"Figures are printed of the first {most} of {count(len(groups))} ensembles; the "
+                "table has all, and what the others would show is in the attached audit.json."
+            )
+        )
     return parts
 
 
@@ -123,6 +133,7 @@ def _charts(result: AuditResult, group: list[str]) -> list[Drawing]:
             ticks=sigma_ticks(result),
             x_title="smoothing σ (pixel units)",
             width=TEXT_WIDTH / 2 - 6,
+            height=145,
             mark=mark,
             mark_label=label,
         )

@@ -9,16 +9,17 @@ from reports import text
 from reports.blocks import paragraph, picture_table, together
 from reports.formatting import Markup, join, markup, number, short
 from reports.maps import image_png, legend, map_png, picture, scale_top
-from reports.pictures import Place, class_name, places, shown
+from reports.pictures import Place, Shown, class_name, places, shown
 from reports.series import focus
 from reports.style import TEXT_WIDTH
 
-_SIDE = 84.0
-_NOTE = TEXT_WIDTH - 4 * (_SIDE + 6)
+_GAP = 6.0
+_SIDE = TEXT_WIDTH / 7 - _GAP
+_HEAD = ("perturbed", "map before", "map after")
 
 
 def build(result: AuditResult) -> list[Flowable]:
-    """A block of two rows of pictures for each image."""
+    """A row of pictures for each image."""
     parts = [_block(result, place) for place in places(result)]
     if not parts:
         return [paragraph(text.NOT_RUN["gallery"])]
@@ -26,6 +27,7 @@ def build(result: AuditResult) -> list[Flowable]:
 
 
 def _block(result: AuditResult, place: Place) -> Flowable:
+    """The image, then three pictures at each σ with their color scale below."""
     name = result.images.names[place.index]
     title = join(
         [
@@ -35,30 +37,45 @@ def _block(result: AuditResult, place: Place) -> Flowable:
         ],
         " · ",
     )
-    head = ("", "image", "perturbed image", "map before", "map after")
-    rows = [[paragraph(word, "small") for word in head], _row(result, place, 0.0)]
-    if sigma := focus(result):
-        rows.append(_row(result, place, sigma))
-    pictures = picture_table(rows, [_NOTE, *[_SIDE + 6] * 4])
-    return together(paragraph(title), pictures)
+    plain = shown(result, place, 0.0)
+    head: list[object] = [paragraph("image", "small")]
+    pictures: list[object] = [_picture(image_png(plain.image), f"Image {name}")]
+    scales: list[object] = [""]
+    spans = []
+    for sigma in dict.fromkeys((0.0, focus(result) or 0.0)):
+        spans.append(((len(scales), 2), (len(scales) + 2, 2)))
+        head += [paragraph(word, "small") for word in _HEAD]
+        pictures += _pictures(shown(result, place, sigma), name, sigma)
+        scales += [_scale(shown(result, place, sigma), sigma), "", ""]
+    row = picture_table([head, pictures, scales], [_SIDE + _GAP] * len(head), *spans)
+    return together(paragraph(title), row)
 
 
-def _row(result: AuditResult, place: Place, sigma: float) -> list[object]:
-    seen = shown(result, place, sigma)
-    name = f"Smoothed, σ = {short(sigma)}" if sigma else "Unsmoothed"
+def _pictures(seen: Shown, name: str, sigma: float) -> list[Flowable]:
     top = scale_top(seen.before, seen.after)
-    note = [
-        paragraph(Markup(f"<b>{markup(name)}</b>"), "cell"),
-        paragraph(f"ε = {short(seen.epsilon)}/255", "cell"),
-        paragraph(f"top-k overlap {number(seen.overlap)}", "cell"),
-        legend(top, width=_NOTE - 52),
-        paragraph("map units, both maps", "small"),
+    of = f"{name}, {_kind(sigma).lower()}"
+    after = f"Map after the attack, {of}: overlap {number(seen.overlap)}"
+    return [
+        _picture(image_png(seen.perturbed), f"Perturbed image {of}"),
+        _picture(map_png(seen.before, top), f"Map before the attack, {of}"),
+        _picture(map_png(seen.after, top), after),
     ]
-    of = f"{result.images.names[place.index]}, {name.lower()}"
-    pngs = (
-        (image_png(seen.image), f"Image {of}"),
-        (image_png(seen.perturbed), f"Perturbed image {of}"),
-        (map_png(seen.before, top), f"Map before the attack, {of}"),
-        (map_png(seen.after, top), f"Map after the attack, {of}: overlap {number(seen.overlap)}"),
+
+
+def _scale(seen: Shown, sigma: float) -> list[Flowable]:
+    top = scale_top(seen.before, seen.after)
+    words = join(
+        [
+            Markup(f"<b>{markup(_kind(sigma))}</b>"),
+            f"· ε = {short(seen.epsilon)}/255 · top-k overlap {number(seen.overlap)}",
+        ]
     )
-    return [note, *(picture(png, side=_SIDE, alternative=words) for png, words in pngs)]
+    return [paragraph(words, "tight"), legend(top, width=100)]
+
+
+def _kind(sigma: float) -> str:
+    return f"Smoothed, σ = {short(sigma)}" if sigma else "Unsmoothed"
+
+
+def _picture(png: bytes, words: str) -> Flowable:
+    return picture(png, side=_SIDE, alternative=words)

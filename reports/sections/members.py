@@ -11,7 +11,7 @@ from reports.maps import image_png, legend, map_png, picture, scale_top
 from reports.series import one
 from reports.style import TEXT_WIDTH
 
-_SIDE = 74.0
+_SIDE = 66.0
 _NOTE = TEXT_WIDTH - 5 * (_SIDE + 6)
 READING = (
     "Two members on the images where the members' unsmoothed maps differ most. The four maps of a "

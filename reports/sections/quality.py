@@ -6,11 +6,11 @@ from reportlab.graphics.shapes import Drawing
 from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult
-from reports import text
-from reports.blocks import beside, bullets, paragraph, subsection, table
+from reports import findings, text
+from reports.blocks import beside, bullets, lead, paragraph, subsection, table
 from reports.charts import grid_chart
 from reports.definitions import QUALITY
-from reports.formatting import count, estimate_cell, short
+from reports.formatting import aside, count, estimate_inline, short
 from reports.series import (
     drawn,
     estimate,
@@ -35,14 +35,14 @@ def build(result: AuditResult) -> list[Flowable]:
     """A table of all metrics at σ = 0 and at the σ in question, three of them over σ."""
     if not result.find(probe="quality"):
         return [paragraph(text.NOT_RUN["quality"])]
-    parts: list[Flowable] = [paragraph(text.QUALITY_READING)]
+    parts: list[Flowable] = [*lead(findings.explained(result)), paragraph(text.QUALITY_READING)]
     charts = [chart for chart in (_chart(result, metric) for metric in CHARTS) if chart]
     parts += [beside(*charts)] if charts else []
     at = focus(result)
     sigmas = (0.0,) if not at else (0.0, at)
     rows = [row for row in (_row(result, metric, sigmas) for metric in QUALITY) if row]
     header = ("Metric", "Better", *(f"σ = {short(sigma)}" for sigma in sigmas), "n", "Excluded")
-    parts.append(table(header, rows, (3.4, 0.8, *[1.3] * len(sigmas), 0.6, 1.6)))
+    parts.append(table(header, rows, (3.0, 0.7, *[1.7] * len(sigmas), 0.5, 2.0), dense=True))
     skipped = [
         f"{m.partner}: {count(int(sum(v for v in m.values if v)))} perturbed images at "
         f"σ = {short(m.sigma or 0.0)} did not count."
@@ -70,11 +70,11 @@ def _row(result: AuditResult, metric: str, sigmas: tuple[float, ...]) -> tuple[s
         title + unit,
         better,
         *(
-            estimate_cell(estimate(result, probe="quality", metric=metric, sigma=sigma))
+            estimate_inline(estimate(result, probe="quality", metric=metric, sigma=sigma))
             for sigma in sigmas
         ),
         count(first.estimate.n) if first.estimate else "0",
-        exclusions(first),
+        aside(exclusions(first)),
     )
 
 
@@ -90,7 +90,7 @@ def _chart(result: AuditResult, metric: str) -> Drawing | None:
         ticks=sigma_ticks(result),
         x_title="σ",
         width=TEXT_WIDTH / 3 - 6,
-        height=112,
+        height=98,
         mark=mark,
         mark_label="",
         legend_rows=0,

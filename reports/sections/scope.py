@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from reportlab.platypus import Flowable
 
-from auditor.results import AuditResult, ModelIdentity
+from auditor.results import AuditResult, Check, ModelIdentity
 from reports import text
 from reports.blocks import bullets, capped, facts, paragraph, status, subsection, table
 from reports.formatting import count, percent, plural, short
@@ -15,21 +15,21 @@ from reports.sentences import requirement
 
 MOST_UNREADABLE = 40
 MOST_CLASSES = 60
+ABREAST = 4
+"""Networks whose identities stand side by side."""
 
 
 def build(result: AuditResult) -> list[Flowable]:
     """Identity of the model, its twins and the images, with the preflight."""
+    members = {"Model": result.model}
+    members |= {f"Twin {index}": twin for index, twin in enumerate(result.twins, start=1)}
     parts: list[Flowable] = [
-        subsection("Model"),
-        facts(_model_facts(result.model)),
+        subsection("Model and twins" if result.twins else "Model"),
+        *_identities(members),
+        *_preflight(members),
+        subsection("Images"),
+        facts(_image_facts(result)),
     ]
-    if result.model.preflight:
-        parts += [subsection("Checks before the audit"), _preflight(result.model)]
-    for index, twin in enumerate(result.twins, start=1):
-        parts += [subsection(f"Twin {index}"), facts(_model_facts(twin))]
-        if twin.preflight:
-            parts.append(_preflight(twin))
-    parts += [subsection("Images"), facts(_image_facts(result))]
     if result.images.unreadable:
         rows, left = capped(result.images.unreadable, MOST_UNREADABLE, "unreadable files")
         parts += [
@@ -80,6 +80,18 @@ def build_criteria(result: AuditResult) -> list[Flowable]:
     return parts
 
 
+def _identities(members: Mapping[str, ModelIdentity]) -> list[Flowable]:
+    """A column for each network, as many as fit beside each other."""
+    titles = list(members)
+    parts: list[Flowable] = []
+    for start in range(0, len(titles), ABREAST):
+        some = titles[start : start + ABREAST]
+        columns = [_model_facts(members[title]) for title in some]
+        rows = [(row[0][0], *(value for _, value in row)) for row in zip(*columns, strict=True)]
+        parts.append(table(("", *some), rows, (1.4, *[4.4 / len(some)] * len(some)), dense=True))
+    return parts
+
+
 def _model_facts(model: ModelIdentity) -> tuple[tuple[str, str], ...]:
     shape = " × ".join(str(size) for size in model.input_shape)
     own = "none: the model's preprocessing does it"
@@ -96,9 +108,27 @@ def _model_facts(model: ModelIdentity) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _preflight(model: ModelIdentity) -> Flowable:
-    rows = [(check.name, status(check.status), check.message) for check in model.preflight]
-    return table(("Check", "Result", "Remark"), rows, (1.4, 0.8, 4))
+def _preflight(members: Mapping[str, ModelIdentity]) -> list[Flowable]:
+    """What was checked before; a remark that several networks share is printed once."""
+    found: dict[Check, list[str]] = {}
+    for title, model in members.items():
+        for check in model.preflight:
+            found.setdefault(check, []).append(title)
+    if not found:
+        return []
+    rows = [
+        (
+            check.name,
+            "all" if len(titles) == len(members) > 1 else ", ".join(titles),
+            status(check.status),
+            check.message,
+        )
+        for check, titles in found.items()
+    ]
+    return [
+        subsection("Checks before the audit"),
+        table(("Check", "Of", "Result", "Remark"), rows, (1.1, 0.8, 0.7, 4), dense=True),
+    ]
 
 
 def _image_facts(result: AuditResult) -> tuple[tuple[str, str], ...]:

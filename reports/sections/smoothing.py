@@ -9,7 +9,7 @@ from auditor.results import AuditResult
 from reports import findings, text
 from reports.blocks import beside, lead, paragraph, subsection, table
 from reports.charts import grid_chart
-from reports.formatting import count, estimate_cell, short
+from reports.formatting import aside, count, estimate_cell, short
 from reports.series import (
     DRIFT_METRICS,
     Condition,
@@ -23,6 +23,7 @@ from reports.series import (
 )
 from reports.style import LOOKS, TEXT_WIDTH
 
+_ABREAST = 5
 _OVERVIEW = {
     "self_overlap": "Self-overlap (floor)",
     "label_kept": "Label kept under the noise",
@@ -43,12 +44,16 @@ def build(result: AuditResult) -> list[Flowable]:
         table(
             ("σ", "σ (0–255)", *_OVERVIEW.values(), "n", "Excluded"),
             [_overview_row(result, sigma) for sigma in result.sigmas],
-            (0.9, 0.9, *[1.2] * len(_OVERVIEW), 0.8, 1.4),
+            (0.8, 0.8, *[1.25] * len(_OVERVIEW), 0.6, 1.5),
+            dense=True,
         ),
         subsection("Drift of the smoothed from the unsmoothed map", reserve=120),
     ]
     charts = [c for c in (_small_chart(result, m) for m in DRIFT_METRICS) if c is not None]
-    parts += [beside(*charts[start : start + 3]) for start in range(0, len(charts), 3)]
+    parts += [
+        beside(*charts[start : start + _ABREAST], columns=_ABREAST)
+        for start in range(0, len(charts), _ABREAST)
+    ]
     parts += [
         table(
             ("σ", *(text.METRICS[metric] for metric in DRIFT_METRICS)),
@@ -65,6 +70,7 @@ def build(result: AuditResult) -> list[Flowable]:
                 for sigma in result.sigmas
             ],
             (1.0, *[1.25] * len(DRIFT_METRICS)),
+            dense=True,
         ),
         paragraph("Small type and whiskers: confidence interval over images.", "caption"),
     ]
@@ -79,7 +85,7 @@ def _overview_row(result: AuditResult, sigma: float) -> tuple[str, ...]:
         short(255 * sigma),
         *(estimate_cell(estimate(result, metric=metric, **at)) for metric in _OVERVIEW),
         count(first.estimate.n) if first and first.estimate else "0",
-        exclusions(first) if first else "not run",
+        aside(exclusions(first) if first else "not run"),
     )
 
 
@@ -95,8 +101,8 @@ def _small_chart(result: AuditResult, metric: str) -> Drawing | None:
         curves=[curve],
         ticks=sigma_ticks(result),
         x_title="σ",
-        width=TEXT_WIDTH / 3 - 6,
-        height=112,
+        width=TEXT_WIDTH / _ABREAST - 4,
+        height=88,
         mark=mark,
         mark_label="",
         legend_rows=0,

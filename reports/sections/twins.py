@@ -7,9 +7,9 @@ from reportlab.platypus import Flowable
 
 from auditor.results import AuditResult
 from reports import findings, text
-from reports.blocks import beside, gap, lead, paragraph, subsection, table
+from reports.blocks import beside, lead, paragraph, subsection, table
 from reports.charts import Curve, grid_chart
-from reports.formatting import count, estimate_cell, estimate_line, short
+from reports.formatting import aside, count, estimate_cell, estimate_line, short
 from reports.sections import ensembles
 from reports.series import (
     Condition,
@@ -26,7 +26,8 @@ from reports.series import (
 from reports.style import LOOKS, TEXT_WIDTH
 
 MOST = 3
-"""Twins that get a chart and a table of their own."""
+"""Twins that get a table of their own."""
+_TWIN_LOOKS = ("stability", "plain", "transfer")
 _TWIN = {
     "stability_error": "Stability error (map units)",
     "normalized_stability_error": "Stability error, normalized",
@@ -43,57 +44,53 @@ _CONTROL = {
 }
 
 
-def build(result: AuditResult) -> list[Flowable]:
-    """For every twin a chart and a table; then the control."""
+def build(result: AuditResult, *, most: int = MOST) -> list[Flowable]:
+    """Charts, a table for each of the first ``most`` twins, ensembles, the control."""
     parts = lead(findings.retrained(result))
     twins = partners(result, "twin")
     parts.append(paragraph(text.TWIN_READING if twins else text.NOT_RUN["twin"]))
-    for index, twin in enumerate(twins[:MOST], start=1):
+    charts = [
+        chart
+        for chart in (
+            _errors(result, twins, "normalized_", "Errors, divided by the mean map norm"),
+            _errors(result, twins, "", "Errors in map units"),
+        )
+        if chart is not None
+    ]
+    parts += [beside(*charts)] if charts else []
+    for index, twin in enumerate(twins[:most], start=1):
         parts += _twin(result, twin, f"Twin {index}")
-    if len(twins) > MOST:
+    if len(twins) > most:
         parts.append(
             paragraph(
-                f"The first {MOST} of {count(len(twins))} twins are printed; the others are in the "
-                "attached audit.json."
+                f"Tables are printed of the first {most} of {count(len(twins))} twins; the others "
+                "are in the attached audit.json."
             )
         )
-    parts += ensembles.build(result)
+    parts += ensembles.build(result, most=min(most, ensembles.MOST))
     parts.append(
-        subsection("Re-initialized control", reserve=230 if partners(result, "control") else 30)
+        subsection("Re-initialized control", reserve=150 if partners(result, "control") else 30)
     )
     controls = partners(result, "control")
     impossible = result.not_applicable.get("control")
     missing = f"Not applicable: {impossible}" if impossible else text.NOT_RUN["control"]
-    parts.append(paragraph(text.CONTROL_READING if controls else missing))
-    if controls:
-        chart = _control_chart(result)
-        parts += [chart, gap(6)] if chart else []
-        parts += [_table(result, "control", control, _CONTROL) for control in controls]
+    if not controls:
+        return [*parts, paragraph(missing)]
+    chart, reading = _control_chart(result), paragraph(text.CONTROL_READING)
+    parts.append(beside(chart, reading) if chart else reading)
+    parts += [_table(result, "control", control, _CONTROL) for control in controls]
     return parts
 
 
 def _twin(result: AuditResult, twin: str, title: str) -> list[Flowable]:
-    parts: list[Flowable] = [subsection(title, reserve=225), paragraph(twin)]
+    words = twin
     agreement = estimate(result, probe="twin", partner=twin, metric="agreement")
     if agreement is not None:
-        parts.append(
-            paragraph(
-                "Share of images that the model and this twin put into the same class: "
-                f"{estimate_line(agreement)}."
-            )
+        words += (
+            ". Share of images that the model and this twin put into the same class: "
+            f"{estimate_line(agreement)}."
         )
-    charts = [
-        chart
-        for chart in (
-            _errors(result, twin, "normalized_", "Errors, divided by the mean map norm"),
-            _errors(result, twin, "", "Errors in map units"),
-        )
-        if chart is not None
-    ]
-    if charts:
-        parts.append(beside(*charts))
-    parts.append(_table(result, "twin", twin, _TWIN))
-    return parts
+    return [subsection(title), paragraph(words), _table(result, "twin", twin, _TWIN)]
 
 
 def _table(result: AuditResult, probe: str, partner: str, metrics: dict[str, str]) -> Flowable:
@@ -107,28 +104,35 @@ def _table(result: AuditResult, probe: str, partner: str, metrics: dict[str, str
                 short(sigma),
                 *(estimate_cell(m.estimate if m else None) for m in found),
                 count(first.estimate.n) if first and first.estimate else "0",
-                exclusions(first) if first else "not run",
+                aside(exclusions(first) if first else "not run"),
             )
         )
     return table(
-        ("σ", *metrics.values(), "n", "Excluded"), rows, (0.9, *[1.2] * len(metrics), 0.8, 1.4)
+        ("σ", *metrics.values(), "n", "Excluded"),
+        rows,
+        (0.8, *[1.2] * len(metrics), 0.6, 1.6),
+        dense=True,
     )
 
 
-def _errors(result: AuditResult, twin: str, prefix: str, title: str) -> Drawing | None:
-    at = {"probe": "twin", "partner": twin}
-    return _chart(
-        result,
-        title,
-        drawn(
-            over_sigma(
-                result, "stability", LOOKS["stability"], **at, metric=f"{prefix}stability_error"
-            ),
-            over_sigma(
-                result, "fidelity", LOOKS["fidelity"], **at, metric=f"{prefix}fidelity_error"
-            ),
-        ),
-    )
+def _errors(result: AuditResult, twins: tuple[str, ...], prefix: str, title: str) -> Drawing | None:
+    """Stability against the first three twins, fidelity with the first of them."""
+    curves = [
+        over_sigma(
+            result,
+            "stability" if len(twins) == 1 else f"stability, twin {index}",
+            LOOKS[look],
+            probe="twin",
+            partner=twin,
+            metric=f"{prefix}stability_error",
+        )
+        for index, (twin, look) in enumerate(zip(twins, _TWIN_LOOKS, strict=False), start=1)
+    ]
+    for twin in twins[:1]:
+        label = "fidelity" if len(twins) == 1 else "fidelity, twin 1"
+        at = {"probe": "twin", "partner": twin, "metric": f"{prefix}fidelity_error"}
+        curves.append(over_sigma(result, label, LOOKS["fidelity"], **at))
+    return _chart(result, title, drawn(*curves))
 
 
 def _control_chart(result: AuditResult) -> Drawing | None:
@@ -171,6 +175,7 @@ def _chart(
         ticks=sigma_ticks(result),
         x_title="smoothing σ (pixel units)",
         width=TEXT_WIDTH / 2 - 6,
+        height=145,
         y_range=(0, 1) if overlap else None,
         levels=chance_level(result) if overlap else (),
         mark=mark,

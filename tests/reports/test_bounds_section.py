@@ -78,7 +78,7 @@ def test_brackets_curve_and_theorems_are_printed(tmp_path):
     )
     text = words(result)
     reports.write_pdf(result, tmp_path / "report.pdf")  # everything fits on its page
-    assert "0.450 0.850 0.400" in text  # certified, attacked, width
+    assert "0.450 to 0.850 0.400" in text  # certified, attacked, width
     assert "1.58 × 10^431" in text
     assert "1 of 2 assumptions are not met" in text
     assert "The direction in which an explanation breaks" in text

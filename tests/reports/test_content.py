@@ -9,7 +9,9 @@ import pikepdf
 import pytest
 from pypdf import PdfReader
 
-from auditor.results import AuditResult
+import profiles.schema
+from auditor import assemble, quality
+from auditor.results import AuditResult, Estimate, Measurement
 from reports import findings, text
 from reports.formatting import markup, short
 from reports.outline import SECTIONS
@@ -72,11 +74,68 @@ def test_units_behind_a_preprocessing_of_the_user_are_not_known(make_result):
 
 def test_probes_say_what_they_found(make_result):
     words = " ".join(pages(make_result()))
-    for found in (findings.attacked, findings.smoothed, findings.retrained):
+    for found in (findings.attacked, findings.smoothed, findings.retrained, findings.curved):
         sentence = found(make_result())
         assert "n = " in sentence
         assert sentence in words
         assert found(make_result(probes=(), twins=(), gallery=0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("morf", "words"),
+    [
+        (0.6, "finds pixels that the decision rests on"),
+        (0.31, "do not show that the map finds the pixels that matter"),
+        (0.1, "misses the pixels that the decision rests on"),
+    ],
+)
+def test_quality_is_told_against_a_random_order(make_result, morf, words):
+    made = make_result()
+
+    def road(metric: str, mean: float, sigma: float) -> Measurement:
+        found = Estimate(mean=mean, low=mean - 0.05, high=mean + 0.05, n=13, confidence=0.95)
+        return Measurement(
+            probe="quality",
+            metric=metric,
+            unit="ratio",
+            values=(mean,) * 16,
+            estimate=found,
+            sigma=sigma,
+        )
+
+    more = (road("road_random", 0.3, 0.0), road("road_morf", morf, 0.0))
+    result = dataclasses.replace(made, measurements=made.measurements + more)
+    sentence = findings.explained(result)
+    assert words in sentence
+    assert f"{morf:.3f} (" in sentence
+    assert "At σ" not in sentence
+    assert findings.explained(made) == ""
+    smooth = road("road_morf", 0.2, made.recommendation.sigma)
+    both = dataclasses.replace(result, measurements=(*result.measurements, smooth))
+    assert "At σ = 0.0675 it takes 0.200 (" in findings.explained(both)
+
+
+def test_the_gradient_turned_no_faster_on_the_share_that_is_told(make_result):
+    made = make_result(images=4, misclassified=0, probes=("curvature",))
+    values = {
+        "hessian_eigenvalue": (1.0, 1.0, 1.0, 1.0),
+        "loss_gradient_drift": (2.0, 1.0, 0.5, None),
+    }
+    result = dataclasses.replace(
+        made,
+        measurements=tuple(
+            dataclasses.replace(m, values=values.get(m.metric, m.values)) for m in made.measurements
+        ),
+    )
+    assert "at ε = 2/255" in findings.curved(result)
+    assert "on 67% of the images" in findings.curved(result)
+
+
+def test_every_metric_that_can_be_named_has_a_title():
+    """In profiles, in the registry of map quality, and wherever an audit books a figure."""
+    names = {*profiles.schema.METRICS, *quality.METRICS, *assemble._UNITS}
+    assert {"road_morf", "variance", "rho"} <= names
+    assert names - set(text.METRICS) - {"skipped"} == set()
 
 
 PROBES = ("smoothing", "attack", "twin", "control", "curvature")

@@ -15,9 +15,11 @@ import pytest
 from pypdf import PdfReader
 
 from auditor.results import AuditResult
-from reports import write_pdf
+from reports import images_csv, write_pdf
 from reports.outline import SECTIONS
 from reports.pdf import render
+
+from .whole import make_whole
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +95,13 @@ def test_a_date_that_is_none_is_an_error(result):
         render(dataclasses.replace(result, created="yesterday"))
 
 
-def test_attachment_is_the_result(result, data):
+def test_results_and_their_table_are_attached(result, data):
     with pikepdf.open(io.BytesIO(data)) as pdf:
-        (specification,) = pdf.Root.AF
-        assert specification.AFRelationship == pikepdf.Name.Data
+        assert [str(s.F) for s in pdf.Root.AF] == ["audit.json", "images.csv"]
+        assert all(s.AFRelationship == pikepdf.Name.Data for s in pdf.Root.AF)
+        table = pdf.attachments["images.csv"].get_file()
+        assert table.mime_type == "text/csv"
+        assert table.read_bytes().decode() == images_csv(result)
         attached = pdf.attachments["audit.json"].get_file()
         assert attached.mime_type == "application/json"
         text = attached.read_bytes().decode()
@@ -171,12 +176,24 @@ def test_it_never_claims_compliance(data):
     assert b"pdfaid" not in data
 
 
+def test_an_audit_of_everything_stays_within_twenty_pages():
+    """Where it would be longer, the appendix and the twins give way; nothing else does."""
+    whole = make_whole(images=300)
+    data = render(whole)
+    assert 8 <= len(PdfReader(io.BytesIO(data)).pages) <= 20
+    text = all_text(data)
+    assert "The 60 worst of 300 images" in text
+    assert "Tables are printed of the first 1 of 3 twins" in text
+    assert "Figures are printed of the first 1 of 4 ensembles" in text
+
+
 @pytest.mark.parametrize("images", [1, 2, 2000])
 def test_size_of_the_audit(make_result, images):
     result = make_result(images=images)
     start = time.monotonic()
     data = render(result)
     assert time.monotonic() - start < 60  # seconds on two slow cores; far above what it takes
+    assert 8 <= len(PdfReader(io.BytesIO(data)).pages) <= 20
     text = all_text(data)
     assert f"{images:,} image" in text
     capped = "The 200 worst of 2,000 images" in text
