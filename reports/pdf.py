@@ -129,11 +129,15 @@ def _finished(
         pdf.docinfo["/Producer"] = producer
         pdf.docinfo["/CreationDate"] = stamp
         pdf.docinfo["/ModDate"] = stamp
+        attached: list[pikepdf.Object] = []
         if results is not None:
-            _attach(pdf, ATTACHMENT, results, "Machine-readable results of this audit", when)
+            what = "Machine-readable results of this audit"
+            attached.append(_attach(pdf, ATTACHMENT, results, what, when))
             pdf.docinfo["/ResultsSHA256"] = hashlib.sha256(results).hexdigest()
         if table is not None:
-            _attach(pdf, TABLE, table, "Results image by image", when)
+            attached.append(_attach(pdf, TABLE, table, "Results image by image", when))
+        if attached:
+            pdf.Root.AF = pikepdf.Array(attached)
         buffer = io.BytesIO()
         pdf.save(buffer, deterministic_id=True, recompress_flate=False)
     return buffer.getvalue()
@@ -147,7 +151,9 @@ def _running(result: AuditResult) -> dict[str, str]:
     }
 
 
-def _attach(pdf: pikepdf.Pdf, name: str, data: bytes, description: str, when: datetime) -> None:
+def _attach(
+    pdf: pikepdf.Pdf, name: str, data: bytes, description: str, when: datetime
+) -> pikepdf.Object:
     file = pikepdf.AttachedFileSpec(
         pdf,
         data,
@@ -159,7 +165,7 @@ def _attach(pdf: pikepdf.Pdf, name: str, data: bytes, description: str, when: da
         relationship=pikepdf.Name.Data,
     )
     pdf.attachments[name] = file
-    pdf.Root.AF = pikepdf.Array([*pdf.Root.get("/AF", []), file.obj])
+    return file.obj
 
 
 def _time(created: str) -> datetime:

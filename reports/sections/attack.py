@@ -79,7 +79,7 @@ def build(result: AuditResult) -> list[Flowable]:
                 and m.attack
                 in (ALL_ATTACKS if m.sigma in shown and m.epsilon == epsilon else ATTACKS)
             ],
-            (0.7, 0.65, 1.3, 1.5, 1.5, 1.5, 0.6, 3.1),
+            (0.75, 0.5, 1.35, 1.5, 1.5, 1.5, 0.6, 3.1),
             dense=True,
         ),
         subsection("All drift metrics under attack"),
@@ -90,7 +90,7 @@ def build(result: AuditResult) -> list[Flowable]:
                 for m in rows
                 if m.sigma in shown and m.attack in (ALL_ATTACKS if m.epsilon == epsilon else _ENDS)
             ],
-            (0.8, 0.5, 1.6, *[1.3] * len(DRIFT_METRICS)),
+            (0.95, 0.5, 1.55, *[1.3] * len(DRIFT_METRICS)),
             dense=True,
         ),
         paragraph(

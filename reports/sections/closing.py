@@ -48,7 +48,7 @@ def build_reproduction(result: AuditResult) -> list[Flowable]:
                 ("Date of the audit", result.created),
                 ("Seed", str(result.seed)),
                 ("Effort", result.effort),
-                *sorted(result.environment.items()),
+                *sorted(e for e in result.environment.items() if e[0] != "auditor"),
             ),
             abreast=2,
         ),

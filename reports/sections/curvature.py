@@ -33,7 +33,7 @@ def build(result: AuditResult) -> list[Flowable]:
     return [
         *lead(findings.curved(result)),
         table(
-            ("Quantity", "ε (1/255)", "Mean", "Median", "Largest", "n", "Excluded", "Unit"),
+            ("Quantity", "ε", "Mean", "Median", "Largest", "n", "Excluded", "Unit"),
             [_row(m) for m in measurements],
             (3.1, 0.6, 1.9, 1.0, 1.0, 0.6, 1.2, 1.2),
             dense=True,
