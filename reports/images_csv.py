@@ -29,7 +29,6 @@ def images_csv(result: AuditResult) -> str:
     writer.writerow(
         ["image", "predicted", "label", "half", "subgroup", *(_title(m, several) for m in found)]
     )
-    columns = [[_cell(value) for value in m.values] for m in found]
     for row, name in enumerate(result.images.names):
         about = (
             name,
@@ -38,7 +37,7 @@ def images_csv(result: AuditResult) -> str:
             half(result, row),
             result.images.subgroups[row] if result.images.subgroups else "",
         )
-        writer.writerow([*map(_text, about), *(column[row] for column in columns)])
+        writer.writerow([*map(_text, about), *(_cell(m.values[row]) for m in found)])
     return buffer.getvalue()
 
 
