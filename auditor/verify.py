@@ -120,7 +120,9 @@ def _digest(report: Path, digest: str) -> Finding:
 
 
 def _table(report: Path, result: AuditResult) -> tuple[Finding, ...]:
-    """Whether the attached table of images is that of the results; older reports have none."""
+    """Whether the attached table is that of the results; reports of other auditors may differ."""
+    if result.auditor_version != __version__:
+        return ()
     with pikepdf.open(report) as pdf:
         if reports.FILES["csv"] not in pdf.attachments:
             return ()

@@ -58,6 +58,7 @@ def test_an_untouched_run(folder):
         "maps.npz": "same",
         "attachment": "same",
         "attached results": "same",
+        "attached table": "same",
         "pages": "same",
         "signature": "not checked",
     }
@@ -100,6 +101,21 @@ def test_an_attachment_that_was_exchanged(folder, audited):
         assert found["attached results"] == "changed"
         assert found["pages" if maps else "page one"] == "changed"
         (folder / "maps.npz").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_a_table_that_was_exchanged(folder, maps):
+    path = folder / "report.pdf"
+    if not maps:
+        (folder / "maps.npz").unlink()
+    with pikepdf.open(path, allow_overwriting_input=True) as pdf:
+        del pdf.attachments["images.csv"]
+        pdf.attachments["images.csv"] = pikepdf.AttachedFileSpec(
+            pdf, b"image,predicted\r\n", filename="images.csv"
+        )
+        pdf.save(path)
+    found = statuses(verify_pdf(path))
+    assert (found["attached results"], found["attached table"]) == ("same", "changed")
 
 
 def test_a_page_that_was_drawn_over(folder):
