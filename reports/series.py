@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from auditor.results import AuditResult, Estimate, Measurement
 from reports.charts import Curve, Level
-from reports.formatting import short
+from reports.formatting import count, short
 from reports.style import Look
 
 DRIFT_METRICS = (
@@ -98,9 +98,20 @@ def chance_level(result: AuditResult, metric: str = "topk_intersection") -> tupl
     return ()
 
 
+def counted(measurement: Measurement | None) -> str:
+    """How many images count, also where they are too few for an interval."""
+    if measurement is None:
+        return "0"
+    if measurement.estimate is not None:
+        return count(measurement.estimate.n)
+    return count(sum(value is not None for value in measurement.values))
+
+
 def exclusions(measurement: Measurement) -> str:
-    """Excluded images by reason, ``none`` if all count."""
+    """Excluded images by reason, ``none`` if all count; whether those left are too few."""
     parts = [f"{reason}: {n}" for reason, n in measurement.excluded.items() if n]
+    if measurement.estimate is None and any(v is not None for v in measurement.values):
+        parts.append("too few for an interval")
     return "; ".join(parts) or "none"
 
 

@@ -24,6 +24,7 @@ from reports.series import (
     ATTACKS,
     DRIFT_METRICS,
     chance_level,
+    counted,
     drawn,
     estimate,
     exclusions,
@@ -129,7 +130,7 @@ def _natural(result: AuditResult) -> list[Flowable]:
                 )
                 for name in metrics
             ),
-            count(m.estimate.n) if m.estimate else "0",
+            counted(m),
             aside(exclusions(m)),
         )
         for m in sorted(found, key=lambda m: m.sigma or 0.0)
@@ -168,7 +169,7 @@ def _manipulation(result: AuditResult) -> list[Flowable]:
                 short(m.epsilon),
                 estimate_inline(m.estimate),
                 estimate_inline(control),
-                count(m.estimate.n) if m.estimate else "0",
+                counted(m),
                 exclusions(m),
             )
         )
@@ -239,7 +240,7 @@ def _overlap_row(result: AuditResult, m: Measurement) -> tuple[str, ...]:
         estimate_inline(m.estimate),
         estimate_inline(estimate(result, metric="topk_intersection_common", **same)),
         NOTHING if m.sigma == 0 else estimate_inline(floor),
-        count(m.estimate.n) if m.estimate else "0",
+        counted(m),
         aside(exclusions(m)),
     )
 

@@ -12,6 +12,7 @@ from reports.charts import grid_chart
 from reports.definitions import QUALITY
 from reports.formatting import aside, count, estimate_inline, short
 from reports.series import (
+    counted,
     drawn,
     estimate,
     exclusions,
@@ -73,7 +74,7 @@ def _row(result: AuditResult, metric: str, sigmas: tuple[float, ...]) -> tuple[s
             estimate_inline(estimate(result, probe="quality", metric=metric, sigma=sigma))
             for sigma in sigmas
         ),
-        count(first.estimate.n) if first.estimate else "0",
+        counted(first),
         aside(exclusions(first)),
     )
 

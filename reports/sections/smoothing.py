@@ -9,10 +9,11 @@ from auditor.results import AuditResult
 from reports import findings, text
 from reports.blocks import beside, lead, paragraph, subsection, table
 from reports.charts import grid_chart
-from reports.formatting import aside, count, estimate_cell, short
+from reports.formatting import aside, estimate_cell, short
 from reports.series import (
     DRIFT_METRICS,
     Condition,
+    counted,
     drawn,
     estimate,
     exclusions,
@@ -84,7 +85,7 @@ def _overview_row(result: AuditResult, sigma: float) -> tuple[str, ...]:
         short(sigma),
         short(255 * sigma),
         *(estimate_cell(estimate(result, metric=metric, **at)) for metric in _OVERVIEW),
-        count(first.estimate.n) if first and first.estimate else "0",
+        counted(first),
         aside(exclusions(first) if first else "not run"),
     )
 

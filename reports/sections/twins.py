@@ -14,6 +14,7 @@ from reports.sections import ensembles
 from reports.series import (
     Condition,
     chance_level,
+    counted,
     drawn,
     estimate,
     exclusions,
@@ -103,7 +104,7 @@ def _table(result: AuditResult, probe: str, partner: str, metrics: dict[str, str
             (
                 short(sigma),
                 *(estimate_cell(m.estimate if m else None) for m in found),
-                count(first.estimate.n) if first and first.estimate else "0",
+                counted(first),
                 aside(exclusions(first) if first else "not run"),
             )
         )

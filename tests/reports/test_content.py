@@ -17,6 +17,7 @@ from reports.formatting import markup, short
 from reports.outline import SECTIONS
 from reports.pdf import render
 from reports.sentences import for_managers, verdict
+from reports.series import counted, exclusions
 
 
 def pages(result: AuditResult) -> list[str]:
@@ -163,6 +164,18 @@ def test_estimates_that_are_none_are_dashes(make_result):
     words = " ".join(pages(dataclasses.replace(result, measurements=nothing)))
     assert "misclassified: 3" in words
     assert "could not be measured on these images" in words
+
+
+def test_images_too_few_for_an_interval_are_counted(make_result):
+    """One image has values but no interval: it is neither excluded nor missing."""
+    made = make_result(images=1, misclassified=0)
+    few = tuple(dataclasses.replace(m, estimate=None) for m in made.measurements)
+    bare = dataclasses.replace(made, measurements=few)
+    (m,) = bare.find(probe="smoothing", metric="ssim", sigma=0)
+    assert (counted(m), exclusions(m)) == ("1", "too few for an interval")
+    nothing = dataclasses.replace(m, values=(None,), excluded={"misclassified": 1})
+    assert (counted(nothing), exclusions(nothing)) == ("0", "misclassified: 1")
+    assert counted(None) == "0"
 
 
 def test_halves_may_be_empty(make_result):
