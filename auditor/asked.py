@@ -16,9 +16,9 @@ from auditor.errors import InputError
 from auditor.memory import parse_memory
 from auditor.options import choose_device, explanation, load_input, load_twins
 from auditor.plan import Plan, known_profile, make_plan
-from auditor.several import METHODS, Several
+from auditor.several import Several
 from auditor.specs import parse_floats, parse_samples, parse_target
-from auditor.store import MEMBERS
+from auditor.store import MEMBERS, METHODS
 
 _NOT_OF_THE_PLAN = {
     *("run", "formats", "paper", "resume", "dry_run"),
@@ -137,5 +137,8 @@ def recorded_plan(command: str, audit: click.Command, *, run: Path, trust_pickle
     context.params["method"] = several[0] if several else None
     options = {n: v for n, v in context.params.items() if n not in _NOT_OF_THE_PLAN}
     if context.params["retraining"] is not None:
-        options["members"] = (*options["members"], run / MEMBERS)
+        # The members that one audit trains are those of all its methods.
+        of_several = run.absolute().parent.name == METHODS
+        home = run.absolute().parents[1] if of_several else run
+        options["members"] = (*options["members"], home / MEMBERS)
     return asked_plan(**options | {"trust_pickle": trust_pickle})

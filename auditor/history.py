@@ -7,6 +7,7 @@ from pathlib import Path
 
 from auditor.errors import InputError
 from auditor.results import AuditResult
+from auditor.store import METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +29,19 @@ def history(folder: Path) -> tuple[Entry, ...]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder.")
-    entries = [_entry(path.parent) for path in sorted(folder.rglob("audit.json"))]
+    entries = [
+        _entry(path.parent)
+        for path in sorted(folder.rglob("audit.json"))
+        if not _of_several(path.parent)
+    ]
     if not entries:
         raise InputError(f"{folder}: no audit.json here or below. Name the folder of your runs.")
     return tuple(sorted(entries, key=_order))
+
+
+def _of_several(run: Path) -> bool:
+    """Whether it is the run of one of several methods: the audit of all stands for it."""
+    return run.parent.name == METHODS and (run.parent.parent / "audit.json").is_file()
 
 
 def _entry(run: Path) -> Entry:

@@ -28,11 +28,8 @@ from auditor.models import Classifier
 from auditor.plan import Plan, known_profile, make_plan
 from auditor.results import AuditResult, MethodAnswer, SigmaOption
 from auditor.run import Progress
-from auditor.store import RunFolder
+from auditor.store import METHODS, RunFolder
 from profiles import Profile
-
-METHODS = "methods"
-"""Folder of the runs of each method, inside of the run folder."""
 
 NOT_APPLICABLE = "not applicable"
 _ORDER = ("recommended", "provisional", "inconclusive", "no_sigma")

@@ -24,6 +24,8 @@ LOG = "audit.jsonl"
 PARTIAL = ".partial"
 MEMBERS = "members"
 """Folder in that of a run for the networks that the audit trains before it starts."""
+METHODS = "methods"
+"""Folder in that of a run for the runs of each of several methods."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -21,7 +21,14 @@ def markdown(result: AuditResult) -> str:
         f"Model {_plain(result.model.name)} · {plural(len(result.images.names), 'image')} · "
         f"purpose: {_plain(result.profile.name)}",
         "",
-        *_table(("", ""), sentences.sigma_facts(result)),
+        *_table(
+            ("", ""),
+            (
+                *sentences.sigma_facts(result),
+                *sentences.methods(result),
+                *sentences.checked(result),
+            ),
+        ),
         "",
         " ".join(_plain(sentence) for sentence in sentences.for_managers(result)),
         "",

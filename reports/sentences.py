@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from auditor.results import AuditResult, CriterionResult, Gate
 from reports import text
-from reports.formatting import NOTHING, count, number, percent, plural, short
+from reports.formatting import NOTHING, count, estimate_line, number, percent, plural, short
 from reports.series import estimate, focus, headline_epsilon
 
 
@@ -151,3 +151,28 @@ def sign(comparison: str) -> str:
 def gate_status(gate: Gate) -> str:
     """The gate's outcome in the words of the criteria."""
     return {True: "pass", False: "fail", None: "inconclusive"}[gate.passed]
+
+
+def methods(result: AuditResult) -> list[tuple[str, str]]:
+    """A line for each of several methods."""
+    rows = []
+    for method in result.methods:
+        found = method.verdict.replace("_", " ").replace("sigma", "σ")
+        if method.sigma is not None:
+            found += f"; best σ = {short(method.sigma)}, {estimate_line(method.objective)}"
+            found += f"; {count(method.gradients or 0)} gradients"
+        rows.append((f"Method {method.name}{' (chosen)' if method.chosen else ''}", found))
+    return rows
+
+
+def checked(result: AuditResult) -> list[tuple[str, str]]:
+    """What was checked at the recommended σ afterwards."""
+    return [
+        row
+        for found in result.follow_ups
+        if found.sigma == focus(result)
+        for row in (
+            ("Draws", found.samples_reason),
+            ("Planted evidence", f"{found.planted}. {found.planted_reason}"),
+        )
+    ]

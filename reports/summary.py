@@ -41,8 +41,8 @@ def summary_table(result: AuditResult) -> Table:
     for criterion in answer.criteria:
         table.add_row(_text(criterion.title), _outcome(criterion))
     table.add_section()
-    for name, value in (*_methods(result), *_checked(result)):
-        table.add_row(name, _text(value))
+    for name, value in (*sentences.methods(result), *sentences.checked(result)):
+        table.add_row(_text(name), _text(value))
     for reason in answer.reasons:
         table.add_row("Reason", _text(reason))
     for advice in answer.advice:
@@ -70,31 +70,6 @@ def _measured(result: AuditResult) -> list[tuple[str, str]]:
         name = f"Attacked overlap, ε = {short(epsilon)}/255, σ = {short(sigma)}"
         rows.append((name, estimate_line(found)))
     return rows
-
-
-def _methods(result: AuditResult) -> list[tuple[str, str]]:
-    """A line for each of several methods."""
-    rows = []
-    for method in result.methods:
-        found = method.verdict.replace("_", " ").replace("sigma", "σ")
-        if method.sigma is not None:
-            found += f"; best σ = {short(method.sigma)}, {estimate_line(method.objective)}"
-            found += f"; {count(method.gradients or 0)} gradients"
-        rows.append((f"Method {method.name}{' (chosen)' if method.chosen else ''}", found))
-    return rows
-
-
-def _checked(result: AuditResult) -> list[tuple[str, str]]:
-    """What was checked at the recommended σ afterwards."""
-    return [
-        row
-        for checked in result.follow_ups
-        if checked.sigma == focus(result)
-        for row in (
-            ("Draws", checked.samples_reason),
-            ("Planted evidence", f"{checked.planted}. {checked.planted_reason}"),
-        )
-    ]
 
 
 def _outcome(criterion: CriterionResult) -> Text:

@@ -67,10 +67,12 @@ def _distance(criterion: CriterionResult, found: Estimate | None) -> str:
 def _multiplicity(result: AuditResult) -> list[Flowable]:
     answer = result.recommendation
     looks = len(answer.options)
+    several = sum(method.verdict != "not applicable" for method in result.methods)
+    what = f"pairs of method and σ ({several} methods)" if several > 1 else "values of σ"
     sentences = [
-        f"{looks} values of σ were looked at on the screening half, and one went on to the "
-        "confirmation half: its intervals there are those of a single test, however many were "
-        "looked at before. At confidence "
+        f"{looks * max(several, 1)} {what} were looked at on the screening half, and one went on "
+        "to the confirmation half: its intervals there are those of a single test, however many "
+        "were looked at before. At confidence "
         f"{percent(result.profile.confidence)} a criterion that is not met passes there with "
         f"probability {number(50 * (1 - result.profile.confidence))}% at most."
     ]

@@ -9,6 +9,7 @@ import pytest
 
 import auditor
 from auditor.errors import InputError
+from auditor.history import history
 from auditor.results import AuditResult, Estimate
 from auditor.several import best_option, choose_method
 from reports import render, summary_table
@@ -108,6 +109,7 @@ def test_one_command_audits_all_and_says_which_cannot_be(run, here, held_out):
         assert "inputs: same" in out, out
     assert render(result).startswith(b"%PDF")
     assert summary_table(result).row_count > 5
+    assert [entry.run for entry in history(here / "run")] == [here / "run"]
     code, _, err = run(["verify", "run", "--inputs"])
     assert code == 2
     assert "run/methods/grad_x_input" in err

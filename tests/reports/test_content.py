@@ -11,9 +11,10 @@ from pypdf import PdfReader
 
 import profiles.schema
 from auditor import assemble, quality
-from auditor.results import AuditResult, Estimate, Measurement
+from auditor.results import AuditResult, Estimate, FollowUp, Measurement, MethodAnswer
 from reports import findings, text
 from reports.formatting import markup, short
+from reports.markdown import markdown
 from reports.outline import SECTIONS
 from reports.pdf import render
 from reports.sentences import for_managers, verdict
@@ -270,3 +271,68 @@ def test_the_fixed_words_have_glyphs():
     assert len(found) > 100
     for words in found:
         assert "\\" not in markup(words), words
+
+
+def test_what_was_checked_at_the_recommended_sigma_is_told(make_result):
+    made = make_result()
+    told = " ".join(pages(made))
+    assert "not checked: of an older audit" in told
+    answer = made.recommendation
+    followed = dataclasses.replace(
+        made,
+        follow_ups=(
+            FollowUp(
+                sigma=answer.sigma,
+                samples=111,
+                samples_reason="More draws bring the error to a tenth.",
+                map_error=0.1,
+                planted="found",
+                planted_reason="Nine of ten top pixels lie in the half that decides.",
+                remeasured=111,
+                gates=answer.gates,
+                images=29,
+            ),
+        ),
+    )
+    told = " ".join(pages(followed))
+    for words in (
+        "found. Nine of ten top pixels",
+        "111. More draws",
+        "Gates with n = 111, on 29 images",
+        "Two copies of the model learn",
+    ):
+        assert words in told
+    assert "n=111" in squeeze(told), "the code draws as often as is recommended"
+    assert "found. Nine of ten top pixels" in markdown(followed).replace("\\", "")
+    none = make_result(verdict="no_sigma")
+    assert "not checked: only a recommended σ is checked" in " ".join(pages(none))
+
+
+def test_several_methods_are_compared(make_result):
+    made = make_result()
+    best = made.recommendation.options[0]
+    answers = (
+        MethodAnswer(
+            name="simple_grad",
+            verdict="recommended",
+            sigma=best.sigma,
+            objective=best.objective,
+            gradients=32,
+            chosen=True,
+            reason="It meets every criterion.",
+        ),
+        MethodAnswer(
+            name="<b>evil",
+            verdict="not applicable",
+            sigma=None,
+            objective=None,
+            gradients=None,
+            chosen=False,
+            reason="There is no convolution.",
+        ),
+    )
+    answers += (dataclasses.replace(answers[0], name="other", chosen=False),)
+    told = " ".join(pages(dataclasses.replace(made, methods=answers)))
+    for words in ("<b>evil", "not applicable", "There is no convolution.", "It meets every"):
+        assert words in told
+    assert f"{2 * len(made.recommendation.options)} pairs of method and σ (2 methods)" in told
