@@ -198,6 +198,8 @@ def _gradients(result: AuditResult, sigma: float) -> int:
 def _answer(result: AuditResult, profile: Profile, *, chosen: bool) -> MethodAnswer:
     best = best_option(result, minimize=profile.objective.direction == "minimize")
     reasons = result.recommendation.reasons
+    # A glance says first what it did not look at.
+    reason = reasons[-1 if result.effort == GLANCE else 0] if reasons else ""
     return MethodAnswer(
         name=result.explanation.name,
         verdict=result.recommendation.verdict,
@@ -205,7 +207,7 @@ def _answer(result: AuditResult, profile: Profile, *, chosen: bool) -> MethodAns
         objective=None if best is None else best.objective,
         gradients=None if best is None else _gradients(result, best.sigma),
         chosen=chosen,
-        reason=reasons[0] if reasons else "",
+        reason=reason,
     )
 
 

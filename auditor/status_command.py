@@ -14,6 +14,7 @@ from rich.text import Text
 from auditor.labels import printable
 from auditor.status import Status
 from auditor.status import status as read_status
+from auditor.store import METHODS
 
 
 @click.command()
@@ -21,14 +22,18 @@ from auditor.status import status as read_status
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status(*, run: Path, as_json: bool) -> int:
     """Tell how far RUN is, and how long it will take, while it runs or after."""
-    found = read_status(run)
+    methods = run / METHODS
+    runs = sorted(methods.iterdir()) if methods.is_dir() else [run]
+    found = {each: read_status(each) for each in runs}
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(found), indent=1))
+        told = {each.name: dataclasses.asdict(state) for each, state in found.items()}
+        click.echo(json.dumps(told if methods.is_dir() else told[run.name], indent=1))
         return 0
     console = Console(highlight=False, markup=False)
-    console.print(_table(found, str(run)))
-    for line in _lines(found):
-        console.print(line)
+    for each, state in found.items():
+        console.print(_table(state, str(each)))
+        for line in _lines(state):
+            console.print(line)
     return 0
 
 

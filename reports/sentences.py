@@ -160,7 +160,7 @@ def methods(result: AuditResult) -> list[tuple[str, str]]:
         found = method.verdict.replace("_", " ").replace("sigma", "σ")
         if method.sigma is not None:
             found += f"; best σ = {short(method.sigma)}, {estimate_line(method.objective)}"
-            found += f"; {count(method.gradients or 0)} gradients"
+            found += f"; {plural(method.gradients or 0, 'gradient')}"
         rows.append((f"Method {method.name}{' (chosen)' if method.chosen else ''}", found))
     return rows
 

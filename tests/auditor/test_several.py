@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -110,6 +111,13 @@ def test_one_command_audits_all_and_says_which_cannot_be(run, here, held_out):
     assert render(result).startswith(b"%PDF")
     assert summary_table(result).row_count > 5
     assert [entry.run for entry in history(here / "run")] == [here / "run"]
+    code, out, _ = run(["status", "run"])
+    assert (code, out.count("finished")) == (0, 2)
+    code, out, _ = run(["status", "run", "--json"])
+    assert {name: s["state"] for name, s in json.loads(out).items()} == {
+        "simple_grad": "finished",
+        "grad_x_input": "finished",
+    }
     code, _, err = run(["verify", "run", "--inputs"])
     assert code == 2
     assert "run/methods/grad_x_input" in err
