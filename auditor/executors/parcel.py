@@ -103,5 +103,6 @@ def _explanation(known: dict[str, Any]) -> Custom:
 def _check(name: str, found: str, wanted: str) -> None:
     if found != wanted:
         raise IncompleteRunError(
-            f"{name}: changed during the audit. Put it back, then use --resume."
+            f"{name}: a worker that loaded it has another one. Put back what changed during the "
+            "audit, or give the weights of a factory that draws them; then use --resume."
         )

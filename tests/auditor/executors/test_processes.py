@@ -135,7 +135,7 @@ class TestParcels:
         parcel = pack(self.bench(self.loaded(here), tmp_path))
         (here / "model.safetensors").unlink()
         (here / "model.safetensors").write_bytes((here / "twin.safetensors").read_bytes())
-        with pytest.raises(IncompleteRunError, match="changed during the audit"):
+        with pytest.raises(IncompleteRunError, match="Put back what changed during the audit"):
             unpack(parcel)
 
     def test_the_users_own_code_is_found_again(self, here, tmp_path):
