@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections import deque
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -86,6 +87,7 @@ class _Worker:
             target=_serve, args=(theirs, threads), name=f"auditor-{number}", daemon=True
         )
         # Ctrl-C reaches the parent, which decides; a worker never sees it, not even as it starts.
+        resource_tracker.ensure_running()  # its start would undo the blocking
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()

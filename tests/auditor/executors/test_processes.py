@@ -20,7 +20,7 @@ from auditor.store import RunFolder
 
 
 class Killer:
-    """Kills a worker for good when the fourth task begins."""
+    """Presses Ctrl-C in the workers at the second task, kills one for good at the fourth."""
 
     def __init__(self, executor: Processes) -> None:
         self.executor = executor
@@ -34,6 +34,9 @@ class Killer:
 
     def task(self, name: str) -> None:
         self.tasks += 1
+        if self.tasks == 2:
+            for worker in self.executor._workers:
+                os.kill(worker.process.pid, signal.SIGINT)
         if self.tasks == 4:
             worker = next(w for w in self.executor._workers if w.work is not None)
             os.kill(worker.process.pid, signal.SIGKILL)
