@@ -106,6 +106,9 @@ class Lock:
     def __enter__(self) -> Self:
         try:
             self._run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self._run}: cannot be made ({error.strerror}).") from error
+        try:
             if not self._made():
                 self._take_over()
         except OSError as error:

@@ -11,6 +11,8 @@ from benchmarks.published import Published
 
 IMAGES = 24
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bench():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +47,14 @@ def fit(split, seed):
 
 
 @pytest.fixture
-def there(here: Path, digits: tuple[Tensor, Tensor]) -> Path:
+def there(here: Path, digits: tuple[Tensor, Tensor]) -> Iterator[Path]:
     """The project, with digits to train on and three to explain."""
     x, y = (values.numpy() for values in digits)
     np.savez(here / "train.npz", x=x[800:1100], y=y[800:1100])
     np.savez(here / "new.npz", x=x[1100:1103], y=y[1100:1103])
     (here / "fit.py").write_text(FIT)
-    return here
+    yield here
+    sys.modules.pop("net", None)  # what an interrupted function had imported
 
 
 def test_members_are_a_task_of_the_run_that_resumes(there, run):

@@ -439,6 +439,7 @@ def kill_after(line, tasks):
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_killed_twice_resumes_to_the_same_audit(run, here):
     line = words(images="digits.npz", sigma="0.05,0.1,0.2", samples=8, budget=120, quiet=True)
     assert run(line)[0] == 1

@@ -531,6 +531,7 @@ def words(**changes):
     return ["audit", *(w for k, v in pairs for w in (f"--{k}", v) if w is not None)]
 
 
+@pytest.mark.slow
 def test_an_audit_from_the_command_line(run, here):
     (here / "prep.py").write_text(DIGITS)
     code, _, err = run(words(preprocess="prep.py:transform"))
