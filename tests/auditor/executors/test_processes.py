@@ -25,6 +25,7 @@ class Killer:
     def __init__(self, executor: Processes) -> None:
         self.executor = executor
         self.tasks = 0
+        self.killed = False
 
     def start(self, total: float) -> None:
         self.total, self.done = total, 0.0
@@ -37,9 +38,10 @@ class Killer:
         if self.tasks == 2:
             for worker in self.executor._workers:
                 os.kill(worker.process.pid, signal.SIGINT)
-        if self.tasks == 4:
-            worker = next(w for w in self.executor._workers if w.work is not None)
-            os.kill(worker.process.pid, signal.SIGKILL)
+        busy = [worker for worker in self.executor._workers if worker.work is not None]
+        if self.tasks >= 4 and busy and not self.killed:  # both may be between two tasks
+            self.killed = True
+            os.kill(busy[0].process.pid, signal.SIGKILL)
 
 
 def test_two_workers_one_of_them_killed_find_what_one_process_finds(plan, alone, figures, tmp_path):
