@@ -145,7 +145,7 @@ class _Actor:
         torch.set_num_threads(threads)
         try:
             self._bench = unpack(parcel)
-        except Exception as error:
+        except Exception as error:  # raised again by the process that waits
             return caught(error)
         return f"{socket.gethostname()} {os.getpid()}"
 
@@ -154,5 +154,5 @@ class _Actor:
         try:
             arrays, self._bench = perform(work, self._bench)
             return arrays
-        except Exception as error:
+        except Exception as error:  # raised again by the process that waits
             return caught(error)
